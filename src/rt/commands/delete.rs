@@ -1,0 +1,46 @@
+//! `delete`
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::cli;
+use crate::launch::destroy;
+use crate::log;
+use crate::state::store::{self, Entry};
+use crate::state::{State, Status};
+
+pub(super) fn delete(root: &Path, args: &cli::Delete) -> Result<()> {
+    let id = &*args.id;
+    store::check_id(id)?;
+    if args.force && !root.join(id).exists() {
+        return Ok(());
+    }
+    let entry = match Entry::open(root, id) {
+        // Another `delete` was faster.
+        Err(_) if args.force && !root.join(id).exists() => return Ok(()),
+        other => other?,
+    };
+    let text = entry.read()?;
+    let state = match text.as_deref().map(|text| store::parse(text, id)) {
+        Some(Ok(state)) => state,
+        Some(Err(error)) if !args.force => return Err(error),
+        None if !args.force => bail!("cannot delete container \"{id}\" that is not stopped: creating (--force deletes what is left of it)"),
+        // `create` was killed before it did anything, or the file is damaged: nothing is known but
+        // the directory.
+        other => {
+            if let Some(Err(error)) = other {
+                log::warn(&format!("{error:#}"));
+            }
+            State::default()
+        }
+    };
+    if !args.force {
+        let status = entry.status(&state);
+        if status != Status::Stopped {
+            bail!("cannot delete container \"{id}\" that is not stopped: {}", status.word());
+        }
+    }
+    destroy::kill(&state)?;
+    destroy::remove(entry, &state)
+}

@@ -1,0 +1,72 @@
+//! One file a command, each short: it names the steps and calls the rooms.
+
+mod check;
+mod create;
+mod delete;
+mod features;
+mod foreground;
+mod kill;
+mod list;
+mod prepare;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::cli::{Cli, Command, Global};
+use crate::sys::error::At;
+
+/// Runs the command of a command line.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let global = &cli.global;
+    if global.systemd_cgroup {
+        bail!("--systemd-cgroup: this version of rt makes cgroups itself only; leave the flag out (Docker: native.cgroupdriver=cgroupfs, Podman: --cgroup-manager cgroupfs)");
+    }
+    let Some(command) = cli.command else { bail!("a command is needed; see --help") };
+    let done = match command {
+        Command::Create(args) => create::create(&root(global)?, &args),
+        Command::Start(args) => start::start(&root(global)?, &args.id),
+        Command::Run(args) => return run::run(&root(global)?, &args),
+        Command::State(args) => state::state(&root(global)?, &args.id),
+        Command::Kill(args) => kill::kill(&root(global)?, &args),
+        Command::Delete(args) => delete::delete(&root(global)?, &args),
+        Command::List(args) => list::list(&root(global)?, &args),
+        Command::Spec(args) => spec::spec(&args),
+        Command::Features => features::features(),
+        Command::Check(args) => return check::check(&args),
+        Command::Plan(args) => check::plan(&args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Where state is kept.
+fn root(global: &Global) -> Result<PathBuf> {
+    if let Some(root) = &global.root {
+        return std::path::absolute(root).at(|| format!("--root {}", root.display()));
+    }
+    // An empty variable counts as none: engines run by root pass one.
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match runtime_dir {
+        Some(dir) if !is_host_root() => Ok(PathBuf::from(dir).join("rt")),
+        None if !rustix::process::geteuid().is_root() => bail!("where to keep state: set XDG_RUNTIME_DIR, or give --root"),
+        _ => Ok(PathBuf::from("/run/rt")),
+    }
+}
+
+/// Root, and not just of a user namespace.
+fn is_host_root() -> bool {
+    let identity = ["0", "0", "4294967295"];
+    rustix::process::geteuid().is_root()
+        && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(identity))
+}
+
+/// Standard output may be a full disk or a closed pipe.
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).at(|| "writing to standard output".into())
+}

@@ -1,0 +1,46 @@
+//! `start`
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::launch::sync::{Channel, Go, Said};
+use crate::launch::{destroy, hook};
+use crate::state::store::{self, Entry};
+use crate::state::{State, Status};
+
+pub(super) fn start(root: &Path, id: &str) -> Result<()> {
+    let entry = Entry::try_open(root, id)?;
+    let Some(text) = entry.read()? else { bail!("container \"{id}\" is still being created") };
+    let state = store::parse(&text, id)?;
+    match entry.status(&state) {
+        Status::Created if state.startable => {}
+        Status::Created => bail!("container \"{id}\" cannot be started: its config.json has no process"),
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Creating => bail!("container \"{id}\" is still being created"),
+        Status::Running | Status::Paused => bail!("cannot start an already running container"),
+    }
+    let Some(socket) = entry.connect_start()? else { bail!("cannot start a container that has stopped") };
+    let init = Channel::of(socket);
+    init.go(Go::Start).map_err(|_| anyhow!("cannot start a container that has stopped"))?;
+    let said = init.listen()?;
+    entry.remove_start_socket();
+    if let Said::Failed(line) = said {
+        // Init ends now; the container is stopped when we return.
+        destroy::kill(&state)?;
+        bail!(line);
+    }
+    poststart(&state)
+}
+
+/// runtime.md of 1.3.0: a poststart hook that fails is an error, and stops the container.
+pub(super) fn poststart(state: &State<'_>) -> Result<()> {
+    if state.poststart.is_empty() {
+        return Ok(());
+    }
+    let json = state.spec_json(Status::Running, state.pid);
+    hook::run_all("poststart", &state.poststart, &json, None).or_else(|error| {
+        destroy::kill(state)?;
+        Err(error)
+    })
+}

@@ -1,0 +1,528 @@
+//! The container's first process, from the clone to execve. Each function is a sequence of kernel
+//! steps; [`run`] is their order, and says why where it is not free.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
+use rustix::process::{DumpableBehavior, Signal, chdir, chroot, fchdir, getcwd, pivot_root, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+
+use super::resolve::Tree;
+use super::rootfs::{Builder, attach_root, open_root, propagate};
+use super::sync::{Channel, Go, Said};
+use super::timeline::Timeline;
+use super::{hook, identity, limits, program, stage, terminal};
+use crate::plan::Plan;
+use crate::plan::options::Propagation;
+use crate::plan::process::Process;
+use crate::plan::rootfs::Step;
+use crate::state::{State, Status};
+use crate::sys;
+use crate::sys::error::{At, errno};
+
+/// f_type of procfs (statfs(2)).
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// The capability that loading a filter without no_new_privs takes (seccomp(2)).
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// What init is handed by the parent, all of it made before the clone.
+pub(super) struct Init<'p> {
+    pub(super) plan: &'p Plan<'p>,
+    /// As it is so far, for hooks.
+    pub(super) state: &'p State<'p>,
+    pub(super) sync: Channel,
+    /// Bind mounts opened by the parent.
+    pub(super) early: Vec<OwnedFd>,
+    /// The root opened by the parent, where init could not.
+    pub(super) root: Option<OwnedFd>,
+    /// Namespaces to join, with their kinds; none when an extra process has done it.
+    pub(super) join: Vec<(u64, OwnedFd)>,
+    /// The socket to wait on for `start`; none when the program runs at once.
+    pub(super) start: Option<OwnedFd>,
+    /// Where an engine wants the terminal.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) timeline: Timeline,
+}
+
+/// Runs init to the program, or to an error that the parent prints.
+pub(super) fn main(mut init: Init<'_>) -> ! {
+    let mut reporter = None;
+    let Err(error) = run(&mut init, &mut reporter);
+    let _ = reporter.as_ref().unwrap_or(&init.sync).say(&Said::Failed(format!("{error:#}")));
+    std::process::exit(1);
+}
+
+/// The order. `reporter` is where errors go once the parent is no longer there.
+fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible> {
+    let plan = init.plan;
+    let mut timeline = std::mem::take(&mut init.timeline);
+    let steps = &mut timeline;
+
+    steps.step("be tied to the parent", || begin(init))?;
+    steps.step("join namespaces", || stage::join(&mut init.join))?;
+    if plan.namespaces.makes(libc::CLONE_NEWUSER) {
+        steps.step("wait for id maps", || init.sync.wait(Go::Mapped))?;
+    }
+    if plan.namespaces.has_user() {
+        steps.step("become root of the user namespace", || become_root(plan))?;
+    }
+    // From here on nothing of the host can be reached through our /proc entry.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making init undumpable".into())?;
+    setsid().at(|| "starting a session".into())?;
+    if let Some(name) = &plan.keyring {
+        steps.step("session keyring", || keyring(name))?;
+    }
+    steps.step("names and loopback", || names(plan))?;
+
+    let mut entered = false;
+    let mut enter_cgroup = |steps: &mut Timeline, sync: &Channel| {
+        if std::mem::replace(&mut entered, true) {
+            return Ok(());
+        }
+        steps.step("wait for the cgroup", || sync.wait(Go::InCgroup))?;
+        if plan.namespaces.cgroup {
+            // A new cgroup namespace takes the cgroups that its maker is in as its root.
+            steps.step("cgroup namespace", || sys::unshare(libc::CLONE_NEWCGROUP).at(|| "making a cgroup namespace".into()))?;
+        }
+        Ok(())
+    };
+    // The mode bits of what is made must be exact.
+    umask(Mode::empty());
+    let proc = Kernel::open_if_needed(plan)?;
+    let tree = build_root(init, steps, &mut enter_cgroup)?;
+    if !plan.sysctl.is_empty() {
+        steps.step("sysctl", || proc.as_ref().map_or(Ok(()), |proc| proc.sysctl(plan)))?;
+    }
+    let slave = match plan.process.as_ref().and_then(|process| process.terminal) {
+        Some(size) => steps.step("terminal", || open_terminal(init, tree.as_ref(), size)).map(Some)?,
+        None => None,
+    };
+    hooks_before_pivot(init, steps, &mut enter_cgroup)?;
+    steps.step("pivot_root", || change_root(plan, tree.as_ref()))?;
+    // Even a container that mounts no cgroup may not go on before it is in its own.
+    enter_cgroup(steps, &init.sync)?;
+    if let Some(tree) = &tree {
+        steps.step("root's attributes", || finish_root(plan, tree))?;
+    }
+    drop(tree);
+
+    let Some(process) = &plan.process else { return without_process(init, timeline, reporter) };
+    steps.step("process attributes", || attributes(plan, process, slave.as_ref(), proc.as_ref()))?;
+    drop((slave, proc));
+    let env = environment(process)?;
+    let argv = c_strings(process.args, "/process/args")?;
+    let keep = if plan.seccomp.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
+    let path = steps.step("identity and program", || {
+        let entered = enter_directory(process.cwd);
+        identity::take_on(process, keep)?;
+        if entered.is_err() {
+            // A directory that only the user may search.
+            enter_directory(process.cwd)?;
+        }
+        program::find(&process.args[0], &process.env).map_err(anyhow::Error::msg)
+    })?;
+    if timeline.is_on() {
+        init.sync.say(&Said::Timeline(timeline.encode()))?;
+    }
+    ready(init, reporter, plan)?;
+    finish(init, process, keep)?;
+    let error = nix::unistd::execve(&path, &argv, &env).unwrap_err();
+    bail!("{}", program::explain(Path::new(std::ffi::OsStr::new(&*path.to_string_lossy())), error as i32))
+}
+
+/// Makes sure that this process does not outlive a parent that is killed, and that it holds no
+/// descriptor but its own.
+fn begin(init: &mut Init<'_>) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())?;
+    let mut keep: Vec<RawFd> = vec![init.sync.as_fd().as_raw_fd()];
+    keep.extend(init.early.iter().chain(&init.root).chain(&init.start).chain(&init.console).map(AsRawFd::as_raw_fd));
+    keep.extend(init.join.iter().map(|(_, fd)| fd.as_raw_fd()));
+    keep.extend((0..init.plan.preserve_fds as RawFd).map(|n| 3 + n));
+    sys::close_all_but(&mut keep).at(|| "closing descriptors".into())
+}
+
+fn become_root(plan: &Plan<'_>) -> Result<()> {
+    let mapped = |map: &[crate::config::types::IdMapping]| map.iter().any(|range| range.container_id == 0);
+    let namespaces = &plan.namespaces;
+    // Without an id 0 inside, the capabilities alone have to do.
+    if namespaces.gid_map.is_empty() || mapped(&namespaces.gid_map) {
+        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(|| "/linux/gidMappings: becoming group 0".into())?;
+    }
+    if namespaces.uid_map.is_empty() || mapped(&namespaces.uid_map) {
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(|| "/linux/uidMappings: becoming user 0".into())?;
+    }
+    // A change of ids clears it.
+    set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())
+}
+
+fn keyring(name: &str) -> Result<()> {
+    match sys::join_session_keyring(name) {
+        // Built without keyrings, or they are forbidden where we run: nothing to separate from.
+        Ok(()) | Err(Errno::NOSYS | Errno::PERM) => Ok(()),
+        Err(error) => Err(error).at(|| "making a session keyring (--no-new-keyring goes without)".into()),
+    }
+}
+
+fn names(plan: &Plan<'_>) -> Result<()> {
+    if let Some(name) = plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).at(|| format!("/hostname: setting it to {name}"))?;
+    }
+    if let Some(name) = plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).at(|| format!("/domainname: setting it to {name}"))?;
+    }
+    if plan.loopback {
+        sys::loopback_up().at(|| "bringing lo up".into())?;
+    }
+    Ok(())
+}
+
+type EnterCgroup<'c> = dyn FnMut(&mut Timeline, &Channel) -> Result<()> + 'c;
+
+/// Attaches the root and does the plan's steps in it. Without a mount namespace there is nothing to
+/// build.
+fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut EnterCgroup<'_>) -> Result<Option<Tree>> {
+    let plan = init.plan;
+    if !plan.namespaces.makes(libc::CLONE_NEWNS) && !plan.namespaces.joins(libc::CLONE_NEWNS) {
+        return Ok(None);
+    }
+    let root = steps.step("attach the root", || {
+        let path = plan.root.path.to_string_lossy();
+        // Nothing that happens here may reach the host; what the host mounts may still reach us,
+        // unless the document wants the root private.
+        let private = plan.root.propagation.is_some_and(|p| [libc::MS_PRIVATE, libc::MS_UNBINDABLE].contains(&p.kind));
+        let kind = if private { MountPropagationFlags::PRIVATE } else { MountPropagationFlags::DOWNSTREAM };
+        mount_change("/", kind | MountPropagationFlags::REC).at(|| "cutting the mounts off from the host's".into())?;
+        let root = match init.root.take() {
+            Some(root) => root,
+            None => open_root(&path)?,
+        };
+        let kind = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        propagate(&root, Propagation { kind, recursive: true }).at(|| "cutting the root off from the host's".into())?;
+        attach_root(root.as_fd(), &path)?;
+        Ok(root)
+    })?;
+    let tree = Tree::new(root);
+    let mut builder = Builder::new(&tree, std::mem::take(&mut init.early));
+    for step in &plan.steps {
+        match step {
+            Step::EnterCgroup => enter_cgroup(steps, &init.sync)?,
+            Step::Mount(mount) => {
+                let name = if steps.is_on() { format!("mount {}", mount.destination) } else { String::new() };
+                steps.step(&name, || builder.mount(mount))?;
+            }
+            Step::Device(device) => {
+                let name = if steps.is_on() { format!("device {}", device.path) } else { String::new() };
+                steps.step(&name, || builder.device(device))?;
+            }
+            Step::Link { path, target, replace } => {
+                let name = if steps.is_on() { format!("link {path}") } else { String::new() };
+                steps.step(&name, || builder.link(path, target, *replace))?;
+            }
+            Step::Directory(path) => drop(tree.directory(path)?),
+            Step::Mask(path) => {
+                let name = if steps.is_on() { format!("mask {path}") } else { String::new() };
+                steps.step(&name, || builder.mask(path))?;
+            }
+            Step::ReadOnly(path) => {
+                let name = if steps.is_on() { format!("read-only {path}") } else { String::new() };
+                steps.step(&name, || builder.read_only(path))?;
+            }
+        }
+    }
+    drop(builder);
+    Ok(Some(tree))
+}
+
+fn open_terminal(init: &mut Init<'_>, tree: Option<&Tree>, size: (u16, u16)) -> Result<OwnedFd> {
+    let made = terminal::make(tree, size)?;
+    match init.console.take() {
+        Some(socket) => terminal::send(&socket, &made.master)?,
+        None => init.sync.say(&Said::Terminal(made.master))?,
+    }
+    Ok(made.slave)
+}
+
+/// prestart and createRuntime run in the parent, createContainer here: after the mounts, before
+/// pivot_root (config.md, "POSIX-platform Hooks").
+fn hooks_before_pivot(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut EnterCgroup<'_>) -> Result<()> {
+    let hooks = init.plan.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        enter_cgroup(steps, &init.sync)?;
+        init.sync.say(&Said::Prepared)?;
+        steps.step("wait for the runtime's hooks", || init.sync.wait(Go::HooksRun))?;
+    }
+    if !hooks.create_container.is_empty() {
+        enter_cgroup(steps, &init.sync)?;
+        let state = init.state.spec_json(Status::Creating, std::process::id() as i32);
+        steps.step("createContainer hooks", || hook::run_all("createContainer", &hooks.create_container, &state, None))?;
+    }
+    Ok(())
+}
+
+/// Makes the built tree `/`.
+fn change_root(plan: &Plan<'_>, tree: Option<&Tree>) -> Result<()> {
+    let Some(tree) = tree else {
+        chdir(&plan.root.path).at(|| format!("/root/path: entering {}", plan.root.path.display()))?;
+        chroot(".").at(|| format!("/root/path: chroot to {}", plan.root.path.display()))?;
+        return chdir("/").at(|| "entering the new root".into());
+    };
+    fchdir(tree).at(|| "entering the new root".into())?;
+    if plan.no_pivot {
+        mount_move(".", "/").at(|| "moving the root to /".into())?;
+        chroot(".").at(|| "chroot to the moved root".into())?;
+    } else {
+        // The old root ends up below the new one at the same place, and is taken off again: no
+        // directory for it is needed (pivot_root(2), "pivot_root(".", ".")").
+        pivot_root(".", ".").map_err(|error| match error {
+            Errno::INVAL => anyhow!("pivot_root: {} (a root on an initial ramfs needs --no-pivot)", errno(error)),
+            error => anyhow!("pivot_root: {}", errno(error)),
+        })?;
+        unmount(".", UnmountFlags::DETACH).at(|| "taking the old root off".into())?;
+    }
+    chdir("/").at(|| "entering the new root".into())
+}
+
+/// Propagation and write protection, which would have been in the way before.
+fn finish_root(plan: &Plan<'_>, tree: &Tree) -> Result<()> {
+    if let Some(propagation) = plan.root.propagation {
+        propagate(tree, propagation).at(|| "/linux/rootfsPropagation".into())?;
+    }
+    if plan.root.readonly {
+        sys::mount_setattr(tree, false, libc::MOUNT_ATTR_RDONLY, 0, 0, None).at(|| "/root/readonly".into())?;
+    }
+    Ok(())
+}
+
+/// What needs privileges but not the host: personality, memory policy, limits, labels, streams.
+fn attributes(plan: &Plan<'_>, process: &Process<'_>, slave: Option<&OwnedFd>, proc: Option<&Kernel>) -> Result<()> {
+    if let Some(domain) = plan.personality {
+        nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
+            .at(|| "/linux/personality".into())?;
+    }
+    if let Some((mode, nodes)) = &plan.memory_policy {
+        sys::set_mempolicy(*mode, nodes).at(|| "/linux/memoryPolicy".into())?;
+    }
+    if !plan.namespaces.has_user() {
+        limits::apply(process, 0)?;
+    }
+    if let Some(proc) = proc {
+        proc.labels(process)?;
+    }
+    if let Some(slave) = slave {
+        terminal::take(slave)?;
+    }
+    own_streams(process.uid)?;
+    umask(Mode::from_raw_mode(process.umask));
+    Ok(())
+}
+
+/// Gives pipes, sockets and terminals on the standard streams to the user, who could not open
+/// /dev/stderr otherwise. Never a file of the host's file systems, and never /dev/null.
+fn own_streams(uid: u32) -> Result<()> {
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let stat = fstat(stream).at(|| "looking at the standard streams".into())?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let terminal = kind == FileType::CharacterDevice && (136..=143).contains(&major(stat.st_rdev));
+        debug_assert!(!terminal || (major(stat.st_rdev), minor(stat.st_rdev)) != (1, 3));
+        if stat.st_uid == uid || !(terminal || matches!(kind, FileType::Fifo | FileType::Socket)) {
+            continue;
+        }
+        match fchown(stream, Some(Uid::from_raw(uid)), None) {
+            // A stream of somebody else's, on something read-only, or of a kind that has no owner.
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            Err(error) => return Err(error).at(|| "giving the standard streams to the user".into()),
+        }
+    }
+    Ok(())
+}
+
+/// chdir(2), and proof that the kernel still finds the way from the root to there: a directory
+/// reached through a leaked descriptor of the host would have none.
+fn enter_directory(path: &str) -> Result<()> {
+    chdir(path).at(|| format!("/process/cwd: entering {path}"))?;
+    let cwd = getcwd(Vec::new()).at(|| format!("/process/cwd: {path} leads outside the container"))?;
+    if !cwd.to_bytes().starts_with(b"/") {
+        bail!("/process/cwd: {path} leads outside the container");
+    }
+    Ok(())
+}
+
+/// The document's environment, with HOME from the container's /etc/passwd where it is missing.
+fn environment(process: &Process<'_>) -> Result<Vec<CString>> {
+    let mut env = c_strings(&process.env, "/process/env")?;
+    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
+        env.push(CString::new(format!("HOME={}", home(process.uid)))?);
+    }
+    Ok(env)
+}
+
+fn c_strings(list: &[crate::config::types::Str<'_>], pointer: &str) -> Result<Vec<CString>> {
+    list.iter()
+        .enumerate()
+        .map(|(index, text)| CString::new(&**text).map_err(|_| anyhow!("{pointer}/{index}: must not hold a NUL character")))
+        .collect()
+}
+
+/// The home directory of a user, as the container's own /etc/passwd (passwd(5)) has it; `/` else.
+/// The file is the image's and may be anything: it is read without blocking, and not far.
+fn home(uid: u32) -> String {
+    const MOST: u64 = 1 << 20;
+    let mut text = String::new();
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/etc/passwd");
+    if let Ok(file) = file {
+        if file.metadata().is_ok_and(|meta| meta.is_file()) {
+            let mut bytes = Vec::new();
+            let _ = file.take(MOST).read_to_end(&mut bytes);
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+    }
+    home_in(&text, uid).filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or("/").to_owned()
+}
+
+fn home_in(passwd: &str, uid: u32) -> Option<&str> {
+    let wanted = uid.to_string();
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.len() >= 7 && fields[2] == wanted).then(|| fields[5])
+    })
+}
+
+/// Everything that can fail because of the document has been tried. Says so, and for `create` waits
+/// until the parent has put that on disk.
+fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>, plan: &Plan<'_>) -> Result<()> {
+    init.sync.say(&Said::Ready)?;
+    if init.start.is_some() || (plan.namespaces.has_user() && plan.process.is_some()) {
+        init.sync.wait(Go::Finish)?;
+    }
+    // The container outlives the runtime from here on, and must not know of it.
+    set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
+    if let Some(socket) = init.start.take() {
+        // Nobody listens there any more: what init holds is this one socket.
+        let (closed, _) = super::sync::pair()?;
+        drop(std::mem::replace(&mut init.sync, closed));
+        *reporter = Some(wait_for_start(&socket)?);
+    }
+    Ok(())
+}
+
+/// Blocks until `start` says go. Others only look whether somebody listens.
+fn wait_for_start(socket: &OwnedFd) -> Result<Channel> {
+    loop {
+        match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
+            Ok(connection) => {
+                let channel = Channel::of(connection);
+                if channel.wait(Go::Start).is_ok() {
+                    return Ok(channel);
+                }
+            }
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(error) => return Err(error).at(|| "waiting for start".into()),
+        }
+    }
+}
+
+/// Between the go-ahead and the program: startContainer hooks, then what closes doors behind us.
+fn finish(init: &Init<'_>, process: &Process<'_>, keep: u64) -> Result<()> {
+    let plan = init.plan;
+    let hooks = &plan.hooks.start_container;
+    if !hooks.is_empty() {
+        let state = init.state.spec_json(Status::Created, std::process::id() as i32);
+        hook::run_all("startContainer", hooks, &state, None)?;
+    }
+    sys::cloexec_from(3).at(|| "closing descriptors".into())?;
+    for fd in 3..3 + plan.preserve_fds as RawFd {
+        sys::keep_open(fd).at(|| format!("--preserve-fds: descriptor {fd}"))?;
+    }
+    limits::apply_last(process)?;
+    sys::reset_signals().at(|| "resetting signals".into())?;
+    if let Some(filter) = &plan.seccomp {
+        // As late as can be: whatever comes behind it must be allowed by the profile.
+        sys::seccomp_load(&filter.program, filter.flags).at(|| "/linux/seccomp: loading the filter".into())?;
+        if keep & !(process.capabilities.effective & process.capabilities.permitted) != 0 {
+            identity::set_exact(process.capabilities, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// A document without a process: the container is created and can only be deleted.
+fn without_process(init: &mut Init<'_>, timeline: Timeline, reporter: &mut Option<Channel>) -> Result<Infallible> {
+    if timeline.is_on() {
+        init.sync.say(&Said::Timeline(timeline.encode()))?;
+    }
+    ready(init, reporter, init.plan)?;
+    bail!("config.json has no process to start");
+}
+
+/// The host's procfs, held open while the mounts below us change.
+struct Kernel(OwnedFd);
+
+impl Kernel {
+    fn open_if_needed(plan: &Plan<'_>) -> Result<Option<Kernel>> {
+        let labels = plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
+        if plan.sysctl.is_empty() && !labels {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).at(|| "opening /proc".into())?;
+        if fstatfs(&proc).at(|| "opening /proc".into())?.f_type as u64 != PROC_SUPER_MAGIC {
+            bail!("the host's /proc is not procfs");
+        }
+        Ok(Some(Kernel(proc)))
+    }
+
+    /// Writes one file of procfs, and nothing that is mounted or linked over it.
+    fn write(&self, path: &str, value: &str) -> rustix::io::Result<()> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let file = openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        rustix::io::write(&file, value.as_bytes()).map(drop)
+    }
+
+    fn sysctl(&self, plan: &Plan<'_>) -> Result<()> {
+        for (path, value, key) in &plan.sysctl {
+            self.write(&format!("sys/{path}"), value).map_err(|error| match error {
+                Errno::NOENT => anyhow!("/linux/sysctl: this kernel has no {key}"),
+                error => anyhow!("/linux/sysctl: setting {key} to \"{value}\": {}", errno(error)),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Labels for the next execve.
+    fn labels(&self, process: &Process<'_>) -> Result<()> {
+        if let Some(profile) = process.apparmor.filter(|profile| *profile != "unconfined") {
+            let value = format!("exec {profile}");
+            self.write("self/attr/apparmor/exec", &value)
+                .or_else(|_| self.write("self/attr/exec", &value))
+                .at(|| format!("/process/apparmorProfile: changing to {profile}"))?;
+        }
+        if let Some(label) = process.selinux {
+            self.write("self/attr/exec", label).at(|| format!("/process/selinuxLabel: changing to {label}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::home_in;
+
+    #[test]
+    fn homes_are_found_strictly() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nshort:x:5\nbad:x:07:1::/bad:\nu:x:7:1::/home/u:\n";
+        assert_eq!(home_in(passwd, 0), Some("/root"));
+        assert_eq!(home_in(passwd, 7), Some("/home/u"));
+        assert_eq!(home_in(passwd, 5), None);
+        assert_eq!(home_in("", 0), None);
+    }
+}

@@ -1,0 +1,40 @@
+//! The only room that changes the machine: it carries a [`crate::plan::Plan`] out, and decides
+//! nothing that the plan could have decided.
+//!
+//! Two processes work side by side. Who waits for whom, and why:
+//!
+//! | parent | init | because |
+//! |---|---|---|
+//! | state on disk | | what `delete` needs must be there before the first effect |
+//! | opens sources, joins pid and time | | the clone's child is born into them; sources may be closed to it later |
+//! | clone | born | |
+//! | id maps, then *mapped* → | waits, becomes root | without maps init has no id in its namespace |
+//! | cgroup: directories, limits, init moved in, state with pid, then *in cgroup* → | mounts, devices, masks | they do not touch each other |
+//! | | waits at the first cgroup mount, hook, or pivot_root | a cgroup namespace is rooted where its maker is; nothing of the container may run without limits |
+//! | ← *prepared*; prestart, createRuntime hooks; *hooks run* → | waits | hooks see namespaces and mounts, but the old root |
+//! | | createContainer hooks, pivot_root, identity, program found | |
+//! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits (for `create`, or in a user namespace) | the pid file says that all is set up; init must not live on if the parent dies before |
+//! | ends | waits on the start socket | `start` |
+//! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
+//!
+//! With `run` the last two lines follow without a wait, and the end of the stream tells the parent
+//! that the program is executed. Either side's death ends the other's wait; until *ready*, the
+//! kernel also kills init when the parent dies.
+
+mod copy_up;
+pub mod destroy;
+pub mod hook;
+mod identity;
+mod init;
+mod limits;
+mod netdev;
+pub mod parent;
+pub mod program;
+pub mod rdt;
+mod resolve;
+mod rootfs;
+mod stage;
+pub mod sync;
+pub mod terminal;
+pub mod timeline;
+mod userns;

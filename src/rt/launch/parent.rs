@@ -1,0 +1,391 @@
+//! The runtime's side of a container's start. See the table in [`super`] for the order.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+
+use super::init::Init;
+use super::sync::{Channel, Go, Said, pair};
+use super::timeline::{Span, Timeline};
+use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
+use crate::cgroup::tree;
+use crate::plan::Plan;
+use crate::plan::rootfs::{Step, What};
+use crate::state::store::Entry;
+use crate::state::{Ownership, State, Status};
+use crate::sys;
+use crate::sys::error::{At, errno, text};
+use crate::sys::proc::Stat;
+use crate::sys::signals::{Signals, Waited};
+
+/// What the commands decide beside the plan.
+#[derive(Debug, Default)]
+pub struct Options<'p> {
+    /// Leave init waiting for `start`.
+    pub wait_for_start: bool,
+    /// Where an engine wants the terminal.
+    pub console: Option<OwnedFd>,
+    /// Where the process id goes once all is set up.
+    pub pid_file: Option<&'p Path>,
+    /// Record how long each step takes.
+    pub timeline: bool,
+}
+
+/// A container whose init waits for `start`, or runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Init's pidfd.
+    pub pidfd: OwnedFd,
+    /// The terminal, when nobody was named to get it.
+    pub terminal: Option<OwnedFd>,
+    /// The parent's steps.
+    pub timeline: Timeline,
+    /// Init's steps.
+    pub init_spans: Vec<Span>,
+}
+
+/// What exists so far.
+struct Work<'w, 'p> {
+    plan: &'p Plan<'p>,
+    entry: &'w Entry,
+    state: &'w mut State<'p>,
+    sync: Channel,
+    pid: i32,
+    signals: &'w Signals,
+    steps: Timeline,
+    init_spans: Vec<Span>,
+    terminal: Option<OwnedFd>,
+}
+
+/// Carries the plan out. On an error everything that was made is removed again, the entry with it.
+pub fn launch<'p>(
+    plan: &'p Plan<'p>,
+    entry: Entry,
+    state: &mut State<'p>,
+    mut options: Options<'_>,
+    signals: &Signals,
+) -> Result<(Launched, Entry)> {
+    let mut started = None;
+    let result = start(plan, &entry, state, &mut options, signals, &mut started);
+    let error = match result {
+        Ok(launched) => return Ok((launched, entry)),
+        Err(error) => error,
+    };
+    // Init first: nothing can be removed while it is at work.
+    if let Some(pidfd) = started {
+        let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    } else {
+        // The container has never been there: its poststop hooks have nothing to follow.
+        state.poststop.clear();
+    }
+    if let Some(pid_file) = options.pid_file {
+        let _ = fs::remove_file(pid_file);
+    }
+    if let Err(second) = destroy::kill(state).and_then(|()| destroy::remove(entry, state)) {
+        return Err(anyhow!("{error:#}; and removing what was made failed: {second:#}"));
+    }
+    Err(error)
+}
+
+fn start<'p>(
+    plan: &'p Plan<'p>,
+    entry: &Entry,
+    state: &mut State<'p>,
+    options: &mut Options<'_>,
+    signals: &Signals,
+    started: &mut Option<OwnedFd>,
+) -> Result<Launched> {
+    let mut steps = Timeline::new(options.timeline);
+    steps.step("state", || entry.write(state))?;
+    let namespaces = &plan.namespaces;
+    let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
+    let early = steps.step("open sources", || open_early(plan))?;
+    let needs_root = (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
+    let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
+    let start_socket = if options.wait_for_start { Some(entry.start_socket()?) } else { None };
+    // For network devices: the namespace they go to.
+    let joined_net = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET as u64).map(|(_, fd)| fd.try_clone());
+    let joined_net = joined_net.transpose().at(|| "keeping the network namespace".into())?;
+
+    let (ours, theirs) = pair()?;
+    let cloned = {
+        let _own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
+        let flags = if namespaces.staged() { 0 } else { namespaces.create };
+        steps.step("clone", || {
+            sys::clone3(flags).map_err(|error| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)))
+        })?
+    };
+    let (mut pid, mut pidfd) = match cloned {
+        sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        sys::Cloned::Child => {
+            if namespaces.staged() {
+                stage::clone_init(namespaces, &mut join, &theirs);
+                join.clear();
+            }
+            let timeline = Timeline::new(options.timeline);
+            init::main(Init {
+                plan,
+                state,
+                sync: theirs,
+                early,
+                root,
+                join,
+                start: start_socket,
+                console: options.console.take(),
+                timeline,
+            })
+        }
+    };
+    drop((theirs, early, root, start_socket, join, options.console.take()));
+    if namespaces.staged() {
+        let said = ours.listen();
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        (pid, pidfd) = match said? {
+            Said::Pid(pid) => {
+                let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the first process has no id"))?;
+                // It is our child and not yet waited for, so the number cannot be another's.
+                (pid, pidfd_open(raw, PidfdFlags::empty()).at(|| "opening the first process".into())?)
+            }
+            Said::Failed(line) => bail!(line),
+            _ => bail!("/linux/namespaces: the process that joins them died"),
+        };
+    }
+    let pidfd = started.insert(pidfd);
+    let mut work =
+        Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
+    work.fill(joined_net)?;
+    work.follow(options, pidfd)?;
+    Ok(Launched {
+        pidfd: pidfd.try_clone().at(|| "keeping the first process".into())?,
+        terminal: work.terminal,
+        timeline: work.steps,
+        init_spans: work.init_spans,
+    })
+}
+
+impl Work<'_, '_> {
+    /// What the parent does while init builds the root file system.
+    fn fill(&mut self, joined_net: Option<OwnedFd>) -> Result<()> {
+        let (plan, pid) = (self.plan, self.pid);
+        let namespaces = &plan.namespaces;
+        if namespaces.makes(libc::CLONE_NEWUSER) {
+            let maps = || userns::write_maps(pid, &namespaces.uid_map, &namespaces.gid_map);
+            self.steps.step("id maps", maps)?;
+            self.sync.go(Go::Mapped)?;
+        }
+        self.cgroups()?;
+        if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
+            fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
+                let hint = if error.kind() == ErrorKind::PermissionDenied { "; going below one's own takes CAP_SYS_RESOURCE" } else { "" };
+                anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error))
+            })?;
+        }
+        if let Some(rdt) = &plan.rdt {
+            self.steps.step("resctrl", || rdt.apply(pid))?;
+        }
+        if !plan.net_devices.is_empty() {
+            let target = match joined_net {
+                Some(fd) => fd,
+                None => fs::File::open(format!("/proc/{pid}/ns/net")).at(|| "opening the container's network namespace".into())?.into(),
+            };
+            for (name, new) in &plan.net_devices {
+                self.steps.step("network device", || {
+                    netdev::move_device(name, new, target.as_fd()).map_err(|error| anyhow!("/linux/netDevices/{name}: {error:#}"))
+                })?;
+            }
+        }
+        self.state.pid = pid;
+        // A child that is already gone says why through the socket, or by its exit status.
+        self.state.start_time = Stat::of(pid).map_or(0, |stat| stat.start_time);
+        let (entry, state) = (self.entry, &*self.state);
+        self.steps.step("state with pid", || entry.write(state))?;
+        self.sync.go(Go::InCgroup).or_else(|_| Ok(()))
+    }
+
+    fn cgroups(&mut self) -> Result<()> {
+        let (plan, pid) = (&self.plan.cgroup, self.pid);
+        let mut all_new = true;
+        let made = self.steps.step("make cgroups", || {
+            for dir in &plan.dirs {
+                match tree::make(dir) {
+                    Ok(new) => all_new &= new,
+                    Err(error) if plan.optional && may_not(&error) => return Ok(false),
+                    Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
+                }
+            }
+            Ok(true)
+        })?;
+        if !made {
+            self.state.cgroups.clear();
+            return Ok(());
+        }
+        self.state.cgroups_are = if all_new { Ownership::Ours } else { Ownership::Foreign };
+        self.steps.step("limits", || plan.writes.iter().try_for_each(|write| tree::apply(&plan.dirs[write.dir], write)))?;
+        self.steps.step("join cgroups", || plan.dirs.iter().try_for_each(|dir| tree::join(dir, pid)))
+    }
+
+    /// Answers init until it runs the program, or waits for `start`.
+    fn follow(&mut self, options: &Options<'_>, pidfd: &OwnedFd) -> Result<()> {
+        let mut ready = false;
+        loop {
+            match self.signals.wait_for(&self.sync, None)? {
+                Waited::Signal(signal) => bail!("cut short by signal {signal}"),
+                Waited::Readable | Waited::TooLong => {}
+            }
+            match self.sync.listen()? {
+                Said::Prepared => {
+                    let hooks = self.plan.hooks;
+                    let json = self.state.spec_json(Status::Creating, self.pid);
+                    let signals = self.signals;
+                    self.steps.step("prestart hooks", || hook::run_all("prestart", &hooks.prestart, &json, Some(signals)))?;
+                    self.steps
+                        .step("createRuntime hooks", || hook::run_all("createRuntime", &hooks.create_runtime, &json, Some(signals)))?;
+                    self.sync.go(Go::HooksRun)?;
+                }
+                Said::Terminal(master) => self.terminal = Some(master),
+                Said::Timeline(bytes) => self.init_spans = Timeline::decode(&bytes),
+                Said::Ready => {
+                    ready = true;
+                    self.finish(options)?;
+                    if options.wait_for_start {
+                        return Ok(());
+                    }
+                }
+                Said::Failed(line) => bail!(line),
+                Said::End if ready => return Ok(()),
+                Said::End => return Err(self.silent_death(pidfd)),
+                Said::Pid(_) => bail!("init said a pid, which is not its to say"),
+            }
+        }
+    }
+
+    fn finish(&mut self, options: &Options<'_>) -> Result<()> {
+        if self.plan.namespaces.has_user() {
+            if let Some(process) = &self.plan.process {
+                limits::apply(process, self.pid)?;
+            }
+        }
+        if let Some(path) = options.pid_file {
+            write_pid_file(path, self.pid)?;
+        }
+        if options.wait_for_start {
+            self.entry.finish_start_socket()?;
+        }
+        if options.wait_for_start || self.plan.namespaces.has_user() {
+            self.sync.go(Go::Finish)?;
+        }
+        Ok(())
+    }
+
+    /// Init is gone and has said nothing.
+    fn silent_death(&self, pidfd: &OwnedFd) -> anyhow::Error {
+        // Kept for the cleanup, which waits for it as well.
+        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).ok().flatten();
+        let how = match status.as_ref().map(|status| (status.terminating_signal(), status.exit_status())) {
+            Some((Some(signal), _)) => format!("was killed by signal {signal}"),
+            Some((_, Some(code))) => format!("ended with exit status {code}"),
+            _ => "ended".to_owned(),
+        };
+        let out_of_memory = self.plan.cgroup.dirs.iter().any(|dir| {
+            fs::read_to_string(Path::new(&dir.path).join("memory.oom_control"))
+                .is_ok_and(|text| text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"))
+        });
+        if out_of_memory {
+            return anyhow!("/linux/resources/memory/limit: too small: the container's first process {how} for want of memory while it was set up");
+        }
+        anyhow!("the container's first process {how} while it was set up")
+    }
+}
+
+/// Binds that init could not open (see [`crate::plan::rootfs::What::Bind`]).
+fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
+    let mut opened = Vec::new();
+    for step in &plan.steps {
+        let Step::Mount(mount) = step else { continue };
+        let What::Bind { source, recursive, idmap, early: true } = &mount.what else { continue };
+        let open = || {
+            let fd = rootfs::open_bind(mount, source, *recursive)?;
+            if let Some(map) = idmap {
+                userns::idmap(&fd, map)?;
+            }
+            if mount.propagation.is_none() {
+                // As if it had been opened after init had cut its mounts off.
+                let slave = crate::plan::options::Propagation { kind: libc::MS_SLAVE, recursive: true };
+                rootfs::propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
+            }
+            Ok(fd)
+        };
+        let place = mount.index.map_or(String::new(), |index| format!("/mounts/{index}: "));
+        opened.push(open().map_err(|error: anyhow::Error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
+    }
+    Ok(opened)
+}
+
+/// Without a path or a limit in the document, a user who may not make cgroups does without.
+fn may_not(error: &std::io::Error) -> bool {
+    let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT));
+    denied && (!rustix::process::geteuid().is_root() || mapped_root())
+}
+
+/// Root of a user namespace only.
+fn mapped_root() -> bool {
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
+}
+
+/// The parent's own pid and time namespaces for its children, while they are others. Hooks that it
+/// starts later belong to the runtime's namespaces again.
+struct OwnNamespaces(Vec<(u64, OwnedFd)>);
+
+impl OwnNamespaces {
+    /// Sets what the next clone is born into: a pid namespace cannot be joined by a process itself,
+    /// and the offsets of a new time namespace must be set before anybody is inside.
+    fn leave(plan: &Plan<'_>, join: &mut Vec<(u64, OwnedFd)>) -> Result<OwnNamespaces> {
+        let mut own = OwnNamespaces(Vec::new());
+        let namespaces = &plan.namespaces;
+        let remember = |kind: i32, name: &str| -> Result<(u64, OwnedFd)> {
+            let file = fs::File::open(format!("/proc/self/ns/{name}")).at(|| format!("opening our own {name} namespace"))?;
+            Ok((kind as u64, file.into()))
+        };
+        if !namespaces.staged() {
+            for (kind, name) in [(libc::CLONE_NEWPID, "pid"), (libc::CLONE_NEWTIME, "time")] {
+                let Some(position) = join.iter().position(|(joined, _)| *joined == kind as u64) else { continue };
+                own.0.push(remember(kind, name)?);
+                let (_, fd) = join.remove(position);
+                sys::setns(&fd, kind as u64).at(|| format!("/linux/namespaces: joining the {name} namespace"))?;
+            }
+        }
+        if let Some(offsets) = &namespaces.time {
+            own.0.push(remember(libc::CLONE_NEWTIME, "time")?);
+            sys::unshare(libc::CLONE_NEWTIME).at(|| "/linux/namespaces: making a time namespace".into())?;
+            if !offsets.is_empty() {
+                fs::write("/proc/self/timens_offsets", offsets).at(|| "/linux/timeOffsets".into())?;
+            }
+        }
+        Ok(own)
+    }
+}
+
+impl Drop for OwnNamespaces {
+    fn drop(&mut self) {
+        for (kind, fd) in &self.0 {
+            // It was ours a moment ago: the kernel has no reason to refuse.
+            let _ = sys::setns(fd, *kind);
+        }
+    }
+}
+
+/// Digits without a newline, put in place in one step.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let what = || format!("--pid-file {}", path.display());
+    let name = path.file_name().ok_or_else(|| anyhow!("{}: it names no file", what()))?;
+    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    fs::write(&temporary, pid.to_string()).at(what)?;
+    fs::rename(&temporary, path).at(what)?;
+    Ok(())
+}

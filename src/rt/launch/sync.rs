@@ -1,0 +1,203 @@
+//! The words that parent and init say to each other over one socket pair.
+//!
+//! A message is one packet: a byte for its kind and the rest as payload. Either side sees the
+//! other's death as the end of the stream, so neither can wait for ever.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Result, bail};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::sys::error::At;
+
+/// From the parent to init: "you may go on behind this point".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Go {
+    /// The user namespace has its id maps.
+    Mapped = b'm',
+    /// Init is in its cgroup, with its limits.
+    InCgroup = b'c',
+    /// The prestart and createRuntime hooks have run.
+    HooksRun = b'h',
+    /// What the parent does at the end is done: limits, state on disk, pid file.
+    Finish = b'f',
+    /// From `start`: run the program.
+    Start = b's',
+}
+
+/// From init to the parent.
+#[derive(Debug)]
+pub enum Said {
+    /// The root file system is ready, pivot_root has not happened: time for the runtime's hooks.
+    Prepared,
+    /// Only what [`Go::Finish`] allows is left.
+    Ready,
+    /// The process id of init, from the extra process that cloned it.
+    Pid(i32),
+    /// The master of the terminal.
+    Terminal(OwnedFd),
+    /// What took how long, see [`super::timeline`].
+    Timeline(Vec<u8>),
+    /// It failed, in one line.
+    Failed(String),
+    /// The end: init has executed the program, or is gone.
+    End,
+}
+
+/// The longest message. Lines are cut to fit.
+const MAX: usize = 60_000;
+
+/// Both ends.
+pub fn pair() -> Result<(Channel, Channel)> {
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .at(|| "making a socket pair".into())?;
+    Ok((Channel(one), Channel(other)))
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// The end of a socket that speaks the same language.
+    pub fn of(fd: OwnedFd) -> Channel {
+        Channel(fd)
+    }
+
+    /// Lets the other side go on.
+    pub fn go(&self, go: Go) -> Result<()> {
+        self.send(go as u8, &[], None)
+    }
+
+    /// Waits for the parent's word.
+    pub fn wait(&self, go: Go) -> Result<()> {
+        let (kind, ..) = self.receive()?;
+        if kind == Some(go as u8) { Ok(()) } else { bail!("the runtime ended while the container was being set up") }
+    }
+
+    /// Tells the parent something.
+    pub fn say(&self, said: &Said) -> Result<()> {
+        match said {
+            Said::Prepared => self.send(b'p', &[], None),
+            Said::Ready => self.send(b'r', &[], None),
+            Said::Pid(pid) => self.send(b'i', &pid.to_le_bytes(), None),
+            Said::Terminal(master) => self.send(b't', &[], Some(master.as_fd())),
+            Said::Timeline(bytes) => self.send(b'l', bytes, None),
+            Said::Failed(line) => self.send(b'e', line.as_bytes(), None),
+            Said::End => Ok(()),
+        }
+    }
+
+    /// Waits for init's next word.
+    pub fn listen(&self) -> Result<Said> {
+        let (kind, payload, fd) = self.receive()?;
+        Ok(match (kind, fd) {
+            (None, _) => Said::End,
+            (Some(b'p'), _) => Said::Prepared,
+            (Some(b'r'), _) => Said::Ready,
+            (Some(b'i'), _) if payload.len() == 4 => {
+                Said::Pid(i32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]))
+            }
+            (Some(b't'), Some(master)) => Said::Terminal(master),
+            (Some(b'l'), _) => Said::Timeline(payload),
+            (Some(b'e'), _) => Said::Failed(String::from_utf8_lossy(&payload).into_owned()),
+            (Some(other), _) => bail!("init said {other}, which is no word of the protocol"),
+        })
+    }
+
+    fn send(&self, kind: u8, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let payload = &payload[..payload.len().min(MAX)];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.map(|fd| [fd]);
+        if let Some(fds) = &fds {
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        sendmsg(&self.0, &[IoSlice::new(&[kind]), IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL)
+            .at(|| "talking to the other side of the set-up".into())?;
+        Ok(())
+    }
+
+    fn receive(&self) -> Result<(Option<u8>, Vec<u8>, Option<OwnedFd>)> {
+        // Most messages are a byte; the long ones end the set-up.
+        let mut short = [0; 256];
+        let mut long = Vec::new();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let peeked = loop {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut short)], &mut control, RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CONNRESET) => return Ok((None, Vec::new(), None)),
+                other => break other.at(|| "listening to the other side of the set-up".into())?,
+            }
+        };
+        drop(control);
+        if peeked.bytes == 0 {
+            return Ok((None, Vec::new(), None));
+        }
+        let buffer: &mut [u8] = if peeked.flags.contains(ReturnFlags::TRUNC) {
+            long.resize(MAX + 1, 0);
+            &mut long
+        } else {
+            &mut short
+        };
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .at(|| "listening to the other side of the set-up".into())?;
+        let mut fd = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+                fd = fds.next();
+            }
+        }
+        Ok((Some(buffer[0]), buffer[1..got.bytes.max(1)].to_vec(), fd))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_arrive_as_they_were_said() {
+        let (parent, init) = pair().unwrap();
+        parent.go(Go::Mapped).unwrap();
+        init.wait(Go::Mapped).unwrap();
+        init.say(&Said::Pid(4242)).unwrap();
+        init.say(&Said::Failed("x".repeat(50_000))).unwrap();
+        init.say(&Said::Ready).unwrap();
+        assert!(matches!(parent.listen().unwrap(), Said::Pid(4242)));
+        assert!(matches!(parent.listen().unwrap(), Said::Failed(line) if line.len() == 50_000));
+        assert!(matches!(parent.listen().unwrap(), Said::Ready));
+    }
+
+    #[test]
+    fn a_descriptor_travels_once() {
+        let (parent, init) = pair().unwrap();
+        let (_read, write) = rustix::pipe::pipe().unwrap();
+        init.say(&Said::Terminal(write)).unwrap();
+        assert!(matches!(parent.listen().unwrap(), Said::Terminal(_)));
+    }
+
+    #[test]
+    fn death_is_heard() {
+        let (parent, init) = pair().unwrap();
+        drop(init);
+        assert!(matches!(parent.listen().unwrap(), Said::End));
+        let (parent, init) = pair().unwrap();
+        drop(parent);
+        assert!(init.wait(Go::InCgroup).is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! The container's terminal: a pseudo-terminal of its own devpts where it has one.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+
+use super::resolve::Tree;
+use super::rootfs::{DEVPTS_SUPER_MAGIC, attach};
+use crate::sys::error::At;
+
+/// Both ends of a pseudo-terminal.
+pub(super) struct Terminal {
+    pub(super) master: OwnedFd,
+    pub(super) slave: OwnedFd,
+}
+
+/// Makes the terminal of `rows` × `columns` (0 × 0: not known yet) and binds it to /dev/console.
+pub(super) fn make(tree: Option<&Tree>, (rows, columns): (u16, u16)) -> Result<Terminal> {
+    let master = open_master(tree)?;
+    unlockpt(&master).at(|| "unlocking the terminal".into())?;
+    // The slave is had from the master, not by a path that the container could have prepared.
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .at(|| "opening the terminal's other side".into())?;
+    let mut modes = tcgetattr(&slave).at(|| "reading the terminal's modes".into())?;
+    // What the container prints is passed on as it is; the terminal it ends on adds what it needs.
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(&slave, OptionalActions::Now, &modes).at(|| "setting the terminal's modes".into())?;
+    if (rows, columns) != (0, 0) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&slave, size).at(|| "/process/consoleSize".into())?;
+    }
+    if let Some(tree) = tree {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let node = open_tree(&slave, c"", flags).at(|| "taking the terminal's node".into())?;
+        attach(&node, tree.file("/dev/console")?).at(|| "binding the terminal to /dev/console".into())?;
+    }
+    Ok(Terminal { master, slave })
+}
+
+/// The multiplexer of the container's own devpts, and only if it really is one; else the host's.
+fn open_master(tree: Option<&Tree>) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    if let Some(master) = tree.and_then(|tree| tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW).ok()) {
+        let stat = fstat(&master).at(|| "looking at /dev/pts/ptmx".into())?;
+        let on_devpts = fstatfs(&master).is_ok_and(|fs| fs.f_type as u64 == DEVPTS_SUPER_MAGIC);
+        let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && (major(stat.st_rdev), minor(stat.st_rdev)) == (5, 2);
+        if !on_devpts || !is_ptmx {
+            bail!("/process/terminal: the container's /dev/pts/ptmx is not a terminal multiplexer");
+        }
+        return Ok(master);
+    }
+    rustix::fs::open("/dev/ptmx", flags | OFlags::CLOEXEC, Mode::empty()).at(|| "/process/terminal: opening /dev/ptmx".into())
+}
+
+/// Connects to the socket that an engine named, before anything is made.
+pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
+    let stream = UnixStream::connect(path).at(|| format!("connecting to --console-socket {}", path.display()))?;
+    Ok(stream.into())
+}
+
+/// Hands the master to the engine: one message with at least one byte.
+pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [master.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[std::io::IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)
+        .at(|| "sending the terminal to --console-socket".into())?;
+    Ok(())
+}
+
+/// Makes the slave the controlling terminal and the standard streams.
+pub(super) fn take(slave: &OwnedFd) -> Result<()> {
+    rustix::process::ioctl_tiocsctty(slave).context("taking the terminal as the controlling one")?;
+    rustix::stdio::dup2_stdin(slave).at(|| "taking the terminal as standard input".into())?;
+    rustix::stdio::dup2_stdout(slave).at(|| "taking the terminal as standard output".into())?;
+    rustix::stdio::dup2_stderr(slave).at(|| "taking the terminal as standard error".into())?;
+    debug_assert!(slave.as_raw_fd() > 2);
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Id maps (user_namespaces(7)), for a container's user namespace and for idmapped mounts.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::config::types::IdMapping;
+use crate::plan::rootfs::IdMap;
+use crate::sys;
+use crate::sys::error::{At, errno, text};
+
+/// Writes the maps of the new user namespace that `pid` is in.
+pub(super) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    write_map(pid, "uid", uids)?;
+    match write_map(pid, "gid", gids) {
+        // Without privileges a group may be mapped only where setgroups(2) is given up for good.
+        Err(_) if rustix::process::geteuid().as_raw() != 0 => {
+            let path = format!("/proc/{pid}/setgroups");
+            fs::write(&path, "deny").at(|| format!("writing {path}"))?;
+            write_map(pid, "gid", gids)
+        }
+        other => other,
+    }
+}
+
+fn write_map(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
+    let path = format!("/proc/{pid}/{kind}_map");
+    fs::write(&path, lines(ranges)).map_err(|error| anyhow!("/linux/{kind}Mappings: writing {path}: {}", text(&error)))
+}
+
+fn lines(ranges: &[IdMapping]) -> String {
+    let mut lines = String::new();
+    for range in ranges {
+        let _ = writeln!(lines, "{} {} {}", range.container_id, range.host_id, range.size);
+    }
+    lines
+}
+
+/// Gives a detached mount a mapping. The kernel takes it from a user namespace, and one exists only
+/// while a process is in it: a child that does nothing.
+pub(super) fn idmap(mount: &OwnedFd, map: &IdMap) -> Result<()> {
+    let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "making a pipe".into())?;
+    let (pid, pidfd) = match sys::clone3(libc::CLONE_NEWUSER as u64).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
+        sys::Cloned::Child => {
+            drop(release);
+            let _ = rustix::io::read(&hold, &mut [0; 1]);
+            std::process::exit(0);
+        }
+        sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(hold);
+    let result = (|| {
+        write_maps(pid, &map.uids, &map.gids)?;
+        let namespace = fs::File::open(format!("/proc/{pid}/ns/user")).at(|| "opening a user namespace".into())?;
+        use std::os::fd::AsFd;
+        let attribute = libc::MOUNT_ATTR_IDMAP;
+        sys::mount_setattr(mount, map.recursive, attribute, 0, 0, Some(namespace.as_fd())).map_err(|error| match error {
+            rustix::io::Errno::INVAL => anyhow!("idmap: {}; its file system cannot be idmapped, or is already", errno(error)),
+            error => anyhow!("idmap: {}", errno(error)),
+        })
+    })();
+    drop(release);
+    if rustix::process::waitid(rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), rustix::process::WaitIdOptions::EXITED).is_err() {
+        bail!("idmap: the helping process was lost");
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_become_lines() {
+        let ranges = [
+            IdMapping { container_id: 0, host_id: 1000, size: 1 },
+            IdMapping { container_id: 1, host_id: 100_000, size: 65_536 },
+        ];
+        assert_eq!(lines(&ranges), "0 1000 1\n1 100000 65536\n");
+    }
+}

@@ -1,0 +1,1 @@
+//! Golden plans: the real documents of engines, planned for a host of known facts.

@@ -1,0 +1,214 @@
+//! Seccomp: from the profile in `config.json` to the program that the kernel runs before every
+//! system call (seccomp(2); config-linux.md, "Seccomp").
+//!
+//! Nothing here talks to the kernel. [`check`] says what is wrong with a profile and [`compile`]
+//! turns it into a [`Filter`]; whoever becomes the container installs that.
+//!
+//! Where the spec is silent, the meaning of a profile is what runc and libseccomp make of it,
+//! because that is what the profiles in use were written against; see [`rules`].
+
+mod bpf;
+mod names;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use libc::{c_ulong, sock_filter};
+
+use crate::config::problem::Problems;
+use crate::config::types::{Seccomp, Str, SyscallArg};
+
+/// A filter ready for seccomp(2), `SECCOMP_SET_MODE_FILTER`.
+#[derive(Debug)]
+pub struct Filter {
+    /// The instructions, 4096 at most.
+    pub program: Vec<sock_filter>,
+    /// `SECCOMP_FILTER_FLAG_…`.
+    pub flags: c_ulong,
+}
+
+/// The machine that the filter is for: it decides which calling conventions a process can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Native {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    X86_64,
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    Aarch64,
+}
+
+#[cfg(target_arch = "x86_64")]
+const HOST: Native = Native::X86_64;
+#[cfg(target_arch = "aarch64")]
+const HOST: Native = Native::Aarch64;
+
+/// The architectures of config-linux.md. Those this machine cannot run are accepted, and add
+/// nothing to the filter.
+const ARCHITECTURES: [&str; 23] = [
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+];
+
+/// The flags of config-linux.md with their bits (`linux/seccomp.h`).
+///
+/// `WAIT_KILLABLE_RECV` has none: it is about waiting for the answer to a notification, and the
+/// kernel refuses it for a filter without a listener.
+const FLAGS: [(&str, c_ulong); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
+    ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0),
+];
+
+/// The action that hands a call to another process. [`compile`] has no program for it.
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+const NO_NOTIFY: &str = "seccomp notification is not supported by this version of rt";
+
+/// Reports everything wrong with `profile`, which stands at `pointer` in the document.
+///
+/// System calls with unknown names are left out without a word: profiles name the calls of every
+/// architecture and of kernels yet to come.
+pub fn check(profile: &Seccomp, pointer: &str, problems: &mut Problems) {
+    let default = (&profile.default_action, profile.default_errno_ret);
+    check_action(default, pointer, ["defaultAction", "defaultErrnoRet"], problems);
+    for (at, name) in profile.architectures.iter().enumerate() {
+        if !ARCHITECTURES.contains(&&**name) {
+            let message = format!("\"{name}\" is not an architecture, expected SCMP_ARCH_…");
+            problems.invalid(format!("{pointer}/architectures/{at}"), message);
+        }
+    }
+    for (at, name) in profile.flags.iter().flatten().enumerate() {
+        if flag(name).is_none() {
+            let message = format!("\"{name}\" is not a flag, expected SECCOMP_FILTER_FLAG_…");
+            problems.invalid(format!("{pointer}/flags/{at}"), message);
+        }
+    }
+    if profile.listener_path.is_some() {
+        problems.unavailable(format!("{pointer}/listenerPath"), NO_NOTIFY);
+    } else if profile.listener_metadata.is_some() {
+        let message = "is only allowed together with listenerPath";
+        problems.invalid(format!("{pointer}/listenerMetadata"), message);
+    }
+    for (at, rule) in profile.syscalls.iter().enumerate() {
+        let pointer = format!("{pointer}/syscalls/{at}");
+        check_action((&rule.action, rule.errno_ret), &pointer, ["action", "errnoRet"], problems);
+        if rule.names.is_empty() {
+            problems.invalid(format!("{pointer}/names"), "must name at least one system call");
+        }
+        for (at, _) in rule.names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+            problems.invalid(format!("{pointer}/names/{at}"), "the name of a system call is empty");
+        }
+        for (at, arg) in rule.args.iter().enumerate() {
+            check_arg(arg, &format!("{pointer}/args/{at}"), problems);
+        }
+    }
+}
+
+/// Checks an action and the number that comes with it, which stand in the two `fields`.
+fn check_action(
+    (name, errno): (&Str, Option<u32>),
+    pointer: &str,
+    [action_field, errno_field]: [&str; 2],
+    problems: &mut Problems,
+) {
+    if &**name == NOTIFY {
+        problems.unavailable(format!("{pointer}/{action_field}"), NO_NOTIFY);
+    } else if action(name, None).is_none() {
+        let message = format!("\"{name}\" is not an action, expected SCMP_ACT_…");
+        problems.invalid(format!("{pointer}/{action_field}"), message);
+        return;
+    }
+    let Some(errno) = errno else { return };
+    let message = match most_errno(name) {
+        None => format!("{name} takes no error number"),
+        Some(most) if errno > most => format!("{errno} is too large for {name}, at most {most}"),
+        Some(_) => return,
+    };
+    problems.invalid(format!("{pointer}/{errno_field}"), message);
+}
+
+fn check_arg(arg: &SyscallArg, pointer: &str, problems: &mut Problems) {
+    if arg.index > 5 {
+        let message = format!("{} is not the index of an argument, expected 0 to 5", arg.index);
+        problems.invalid(format!("{pointer}/index"), message);
+    }
+    if rules::compare(arg).is_none() {
+        let message = format!("\"{}\" is not an operator, expected SCMP_CMP_…", arg.op);
+        problems.invalid(format!("{pointer}/op"), message);
+    }
+}
+
+/// Builds the filter for this machine. Fails for a profile that [`check`] objects to, and for one
+/// that needs more instructions than the kernel takes.
+pub fn compile(profile: &Seccomp) -> Result<Filter, String> {
+    compile_for(profile, HOST)
+}
+
+fn compile_for(profile: &Seccomp, native: Native) -> Result<Filter, String> {
+    let sections = rules::sections(profile, native)?;
+    // Architectures that are not listed get libseccomp's default answer (SCMP_FLTATR_ACT_BADARCH
+    // in seccomp_attr_set(3)).
+    let program = bpf::program(&sections, libc::SECCOMP_RET_KILL_THREAD)?;
+    Ok(Filter { program, flags: flags(profile.flags.as_deref())? })
+}
+
+/// The bits of `names`. Like runc since 1.2, a profile without flags gets `SPEC_ALLOW`: the
+/// mitigation that it turns off costs every process in the container speed, and kernels since
+/// 5.16 no longer apply it by default.
+fn flags(names: Option<&[Str]>) -> Result<c_ulong, String> {
+    let Some(names) = names else { return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) };
+    names.iter().try_fold(0, |bits, name| {
+        flag(name).map(|bit| bits | bit).ok_or_else(|| format!("unknown seccomp flag \"{name}\""))
+    })
+}
+
+fn flag(name: &str) -> Option<c_ulong> {
+    FLAGS.iter().find(|(known, _)| *known == name).map(|(_, bit)| *bit)
+}
+
+/// The largest error number that goes with an action: that of errno(3) (`MAX_ERRNO` in
+/// `linux/err.h`), or what fits `SECCOMP_RET_DATA`. `None` where the action takes none.
+fn most_errno(action: &str) -> Option<u32> {
+    match action {
+        "SCMP_ACT_ERRNO" => Some(4095),
+        "SCMP_ACT_TRACE" => Some(libc::SECCOMP_RET_DATA),
+        _ => None,
+    }
+}
+
+/// The value with which a filter returns to ask for an action; `None` for an unknown one and for
+/// [`NOTIFY`]. `errno` is EPERM where the profile gives none; 0 is a legal value, with which the
+/// call does nothing and succeeds.
+fn action(name: &str, errno: Option<u32>) -> Option<u32> {
+    let errno = errno.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA;
+    Some(match name {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => libc::SECCOMP_RET_KILL_THREAD,
+        "SCMP_ACT_KILL_PROCESS" => libc::SECCOMP_RET_KILL_PROCESS,
+        "SCMP_ACT_TRAP" => libc::SECCOMP_RET_TRAP,
+        "SCMP_ACT_ERRNO" => libc::SECCOMP_RET_ERRNO | errno,
+        "SCMP_ACT_TRACE" => libc::SECCOMP_RET_TRACE | errno,
+        "SCMP_ACT_ALLOW" => libc::SECCOMP_RET_ALLOW,
+        "SCMP_ACT_LOG" => libc::SECCOMP_RET_LOG,
+        _ => return None,
+    })
+}

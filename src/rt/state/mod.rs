@@ -1,0 +1,149 @@
+//! What is kept of a container between two commands: `<root>/<id>/state.json`.
+//!
+//! The file is written before the first effect and holds all that `delete` needs, so that after a
+//! kill at any moment everything can still be found and removed. It is replaced by rename, so a
+//! reader never sees half of it. The directory itself is the container's lock (flock(2)).
+
+pub mod store;
+pub mod time;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::types::{Hook, Str};
+use crate::sys::proc::Stat;
+
+/// The version of the spec that the state follows.
+pub const SPEC_VERSION: &str = "1.3.0";
+
+/// The contents of `state.json`.
+#[derive(Debug, Clone, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+pub struct State<'a> {
+    /// The container's id, as its directory is called.
+    pub id: Str<'a>,
+    /// Process id of init in the runtime's pid namespace; 0 before there is one.
+    pub pid: i32,
+    /// When init was started, in clock ticks since boot: tells it from a later process of that id.
+    pub start_time: u64,
+    /// Absolute path of the bundle.
+    pub bundle: Str<'a>,
+    /// Absolute path of the root file system.
+    pub rootfs: Str<'a>,
+    /// RFC 3339, UTC.
+    pub created: Str<'a>,
+    /// User who made it.
+    pub owner: u32,
+    /// Directories to remove, one a hierarchy.
+    pub cgroups: Vec<Str<'a>>,
+    /// Whose they are.
+    pub cgroups_are: Ownership,
+    /// A directory of resctrl to remove.
+    #[serde(default)]
+    pub rdt: Vec<Str<'a>>,
+    /// The document names a process, so the container can be started.
+    pub startable: bool,
+    /// As in the document.
+    pub annotations: BTreeMap<Str<'a>, Str<'a>>,
+    /// For `start`.
+    pub poststart: Vec<Hook<'a>>,
+    /// For `delete`.
+    pub poststop: Vec<Hook<'a>>,
+}
+
+/// Whether a container's cgroup is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ownership {
+    /// `create` has not got so far: an empty directory may be removed, a process not be killed.
+    #[default]
+    Unknown,
+    /// Made by `create`: emptied and removed with the container.
+    Ours,
+    /// There before: left as it is.
+    Foreign,
+}
+
+/// Where a container stands in its life (runtime.md, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `create` has not finished.
+    Creating,
+    /// Init waits for `start`.
+    Created,
+    /// Init has executed the program.
+    Running,
+    /// All its processes are frozen.
+    Paused,
+    /// Init has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the spec.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl State<'_> {
+    /// Whether init is alive: a process of its id that was started when it was, and has not ended.
+    pub fn is_alive(&self) -> bool {
+        self.pid > 0 && Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
+    }
+
+    /// The state of the spec, as hooks get it and `state` prints it.
+    pub fn spec_json(&self, status: Status, pid: i32) -> String {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct SpecState<'b> {
+            oci_version: &'static str,
+            id: &'b str,
+            pid: i32,
+            status: Status,
+            bundle: &'b str,
+            rootfs: &'b str,
+            created: &'b str,
+            owner: String,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            annotations: &'b BTreeMap<Str<'b>, Str<'b>>,
+        }
+        let state = SpecState {
+            oci_version: SPEC_VERSION,
+            id: &self.id,
+            pid,
+            status,
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            owner: owner_name(self.owner),
+            annotations: &self.annotations,
+        };
+        // Strings and numbers only: it cannot fail.
+        serde_json::to_string_pretty(&state).unwrap_or_default()
+    }
+}
+
+/// The name of a user of this host, from /etc/passwd (passwd(5)); the number where there is none.
+pub fn owner_name(uid: u32) -> String {
+    if uid == 0 {
+        return "root".to_owned();
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let wanted = uid.to_string();
+    let mut lines = passwd.lines().map(|line| line.split(':'));
+    lines
+        .find_map(|mut fields| {
+            let name = fields.next()?;
+            (fields.nth(1)? == wanted).then(|| name.to_owned())
+        })
+        .unwrap_or(wanted)
+}

@@ -1,0 +1,255 @@
+//! The state directory: one directory a container below `--root`, mode 0700.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+
+use super::{State, Status};
+use crate::sys::error::At;
+
+/// The longest id.
+const MAX_ID: usize = 1024;
+
+/// The socket on which a created container's init waits for `start`.
+const START_SOCKET: &str = "start.sock";
+
+/// Its name until `create` has finished.
+const UNFINISHED: &str = "start.sock.new";
+
+/// Checks an id before any path is built from it.
+pub fn check_id(id: &str) -> Result<()> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte);
+    if id.is_empty() || id.len() > MAX_ID || id == "." || id == ".." || !id.bytes().all(known) {
+        bail!("invalid container ID \"{}\": use letters, digits and _ + . - (at most {MAX_ID})", id.escape_debug());
+    }
+    Ok(())
+}
+
+/// A container's directory, locked while this value lives.
+#[derive(Debug)]
+pub struct Entry {
+    path: PathBuf,
+    dir: File,
+}
+
+impl Entry {
+    /// Makes the directory of a new container.
+    pub fn create(root: &Path, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        let path = root.join(id);
+        let private = |path: &Path, parents: bool| fs::DirBuilder::new().mode(0o700).recursive(parents).create(path);
+        let made = match private(&path, false) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                private(root, true).at(|| format!("making the state directory {}", root.display()))?;
+                private(&path, false)
+            }
+            other => other,
+        };
+        match made {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("container with id \"{id}\" exists already; delete it first or choose another id")
+            }
+            other => other.at(|| format!("making the state directory {}", path.display()))?,
+        }
+        let entry = Entry::lock(path, id, FlockOperation::NonBlockingLockExclusive);
+        if entry.is_err() {
+            let _ = fs::remove_dir(root.join(id));
+        }
+        entry
+    }
+
+    /// Opens an existing container's directory and takes its lock, waiting for it.
+    pub fn open(root: &Path, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        Entry::lock(root.join(id), id, FlockOperation::LockExclusive)
+    }
+
+    /// The same, but fails at once when another command holds the lock.
+    pub fn try_open(root: &Path, id: &str) -> Result<Entry> {
+        check_id(id)?;
+        Entry::lock(root.join(id), id, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn lock(path: PathBuf, id: &str, how: FlockOperation) -> Result<Entry> {
+        let dir = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_such(id)),
+            other => other.at(|| format!("opening {}", path.display()))?,
+        };
+        match flock(&dir, how) {
+            Err(Errno::WOULDBLOCK) => bail!("container \"{id}\" is busy: another command works on it"),
+            other => other.at(|| format!("locking {}", path.display()))?,
+        }
+        // While we waited, the directory may have been deleted, and made anew.
+        let same = |a: &fs::Metadata, b: &fs::Metadata| {
+            use std::os::unix::fs::MetadataExt;
+            a.dev() == b.dev() && a.ino() == b.ino()
+        };
+        match (dir.metadata(), fs::symlink_metadata(&path)) {
+            (Ok(ours), Ok(named)) if same(&ours, &named) => Ok(Entry { path, dir }),
+            _ => Err(no_such(id)),
+        }
+    }
+
+    /// Puts the state on disk in one step.
+    pub fn write(&self, state: &State<'_>) -> Result<()> {
+        let what = || format!("writing {}/state.json", self.path.display());
+        let json = serde_json::to_vec(state)?;
+        let temporary = self.path.join("state.json.new");
+        File::create(&temporary).and_then(|mut file| file.write_all(&json)).at(what)?;
+        fs::rename(&temporary, self.path.join("state.json")).at(what)
+    }
+
+    /// Reads the state's text; `None` when `create` was killed before it wrote any.
+    pub fn read(&self) -> Result<Option<String>> {
+        read_text(&self.path)
+    }
+
+    /// Removes the directory. The state goes last: while it is there, `delete` can be repeated.
+    pub fn remove(self) -> Result<()> {
+        let what = || format!("removing {}", self.path.display());
+        for file in [UNFINISHED, START_SOCKET, "state.json.new", "state.json"] {
+            match fs::remove_file(self.path.join(file)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at(what),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at(what),
+            _ => Ok(()),
+        }
+    }
+
+    /// A socket address may hold only 108 bytes, so the directory is named by its descriptor.
+    fn address(&self, name: &str) -> Result<SocketAddrUnix> {
+        SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd())).at(|| "naming the start socket".into())
+    }
+
+    /// Makes the socket on which init shall wait for `start`.
+    pub fn start_socket(&self) -> Result<OwnedFd> {
+        let what = || format!("making {}/{UNFINISHED}", self.path.display());
+        let socket = stream_socket()?;
+        bind(&socket, &self.address(UNFINISHED)?).at(what)?;
+        listen(&socket, 16).at(what)?;
+        Ok(socket)
+    }
+
+    /// From here on the container is created.
+    pub fn finish_start_socket(&self) -> Result<()> {
+        fs::rename(self.path.join(UNFINISHED), self.path.join(START_SOCKET))
+            .at(|| format!("making {}/{START_SOCKET}", self.path.display()))
+    }
+
+    /// Connects to a waiting init; `None` when nobody waits.
+    pub fn connect_start(&self) -> Result<Option<OwnedFd>> {
+        let socket = stream_socket()?;
+        match connect(&socket, &self.address(START_SOCKET)?) {
+            Ok(()) => Ok(Some(socket)),
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+            Err(error) => Err(error).at(|| "connecting to the container's init".into()),
+        }
+    }
+
+    /// The container will not be started (again).
+    pub fn remove_start_socket(&self) {
+        let _ = fs::remove_file(self.path.join(START_SOCKET));
+    }
+
+    /// What the container is doing, from the process itself and the socket.
+    pub fn status(&self, state: &State<'_>) -> Status {
+        if state.pid == 0 {
+            return Status::Creating;
+        }
+        if !state.is_alive() {
+            return Status::Stopped;
+        }
+        if self.path.join(UNFINISHED).exists() {
+            return Status::Creating;
+        }
+        if self.path.join(START_SOCKET).exists() && matches!(self.connect_start(), Ok(Some(_))) {
+            return Status::Created;
+        }
+        if is_frozen(state) { Status::Paused } else { Status::Running }
+    }
+}
+
+fn stream_socket() -> Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(|| "making a socket".into())
+}
+
+/// Whether the v1 freezer holds the container.
+fn is_frozen(state: &State<'_>) -> bool {
+    state
+        .cgroups
+        .iter()
+        .filter(|path| path.contains("/freezer/"))
+        .any(|path| fs::read(Path::new(&**path).join("freezer.state")).is_ok_and(|text| text.starts_with(b"FROZEN")))
+}
+
+/// Looks without waiting for the lock: readers see the last state that was put in place.
+pub fn peek(root: &Path, id: &str) -> Result<(Entry, Option<String>)> {
+    check_id(id)?;
+    let path = root.join(id);
+    let dir = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_such(id)),
+        other => other.at(|| format!("opening {}", path.display()))?,
+    };
+    let text = read_text(&path)?;
+    Ok((Entry { path, dir }, text))
+}
+
+fn read_text(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join("state.json");
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other.at(|| format!("reading {}", path.display()))?)),
+    }
+}
+
+/// Understands a state's text.
+pub fn parse<'a>(text: &'a str, id: &str) -> Result<State<'a>> {
+    serde_json::from_str(text)
+        .map_err(|error| anyhow!("the state of container \"{id}\" is damaged ({error}); `rt delete --force {id}` clears it away"))
+}
+
+/// The ids of all containers, sorted. No directory, no containers.
+pub fn ids(root: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.at(|| format!("reading {}", root.display()))?,
+    };
+    let mut ids: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|id| check_id(id).is_ok())
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The words that engines look for.
+fn no_such(id: &str) -> anyhow::Error {
+    anyhow!("container \"{id}\" does not exist")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_could_leave_the_directory_are_refused() {
+        for id in ["a", "A-b_c.d+1", "...", "a".repeat(MAX_ID).as_str()] {
+            check_id(id).unwrap();
+        }
+        for id in ["", ".", "..", "a/b", "/", "../x", "a b", "a\n", "é", "a\0", "a".repeat(MAX_ID + 1).as_str()] {
+            assert!(check_id(id).is_err(), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What /proc says of a process: just the two fields that identify it.
+
+use std::fs::File;
+use std::io::Read;
+
+/// A process as it was found in /proc/PID/stat (proc_pid_stat(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Field 3: `R`, `S`, `Z` …
+    pub state: char,
+    /// Field 22: clock ticks between boot and the start of the process.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Reads the entry of `pid`; `None` when there is no such process.
+    pub fn of(pid: i32) -> Option<Stat> {
+        let mut buffer = [0; 1024];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+        Stat::parse(&buffer[..length])
+    }
+
+    /// Whether the process has ended and only waits to be reaped.
+    pub fn is_dead(self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    fn parse(line: &[u8]) -> Option<Stat> {
+        // The command name is chosen by the process and may hold blanks and parentheses: count
+        // from the last one.
+        let after = line.iter().rposition(|&byte| byte == b')')? + 1;
+        let rest = std::str::from_utf8(line.get(after..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Stat {
+            state: fields.next()?.chars().next()?,
+            start_time: fields.nth(18)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_command_name_does_not_shift_the_fields() {
+        let line = b"7 (a) R 1 ) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0 0\n";
+        assert_eq!(Stat::parse(line), Some(Stat { state: 'S', start_time: 4242 }));
+    }
+
+    #[test]
+    fn short_or_empty_lines_are_no_process() {
+        assert_eq!(Stat::parse(b""), None);
+        assert_eq!(Stat::parse(b"7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn we_are_alive() {
+        assert!(!Stat::of(std::process::id() as i32).unwrap().is_dead());
+    }
+}
