@@ -104,16 +104,14 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         steps.step("sysctl", || proc.as_ref().map_or(Ok(()), |proc| proc.sysctl(plan)))?;
     }
     let slave = match plan.process.as_ref().and_then(|process| process.terminal) {
-        Some(size) => steps.step("terminal", || open_terminal(init, tree.as_ref(), size)).map(Some)?,
+        Some(size) => steps.step("terminal", || open_terminal(init, &tree, size)).map(Some)?,
         None => None,
     };
     hooks_before_pivot(init, steps, &mut enter_cgroup)?;
-    steps.step("pivot_root", || change_root(plan, tree.as_ref()))?;
+    steps.step("pivot_root", || change_root(plan, &tree))?;
     // Even a container that mounts no cgroup may not go on before it is in its own.
     enter_cgroup(steps, &init.sync)?;
-    if let Some(tree) = &tree {
-        steps.step("root's attributes", || finish_root(plan, tree))?;
-    }
+    steps.step("root's attributes", || finish_root(plan, &tree))?;
     drop(tree);
 
     let Some(process) = &plan.process else { return without_process(init, timeline, reporter) };
@@ -188,15 +186,17 @@ fn names(plan: &Plan<'_>) -> Result<()> {
 
 type EnterCgroup<'c> = dyn FnMut(&mut Timeline, &Channel) -> Result<()> + 'c;
 
-/// Attaches the root and does the plan's steps in it. Without a mount namespace there is nothing to
-/// build.
-fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut EnterCgroup<'_>) -> Result<Option<Tree>> {
+/// Attaches the root and does the plan's steps in it.
+///
+/// A container without a mount namespace lives in the host's, whose mounts must not change: its
+/// tree is built detached (mounts onto detached mounts: Linux 6.15) and goes with its last user.
+fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut EnterCgroup<'_>) -> Result<Tree> {
     let plan = init.plan;
-    if !plan.namespaces.makes(libc::CLONE_NEWNS) && !plan.namespaces.joins(libc::CLONE_NEWNS) {
-        return Ok(None);
-    }
     let root = steps.step("attach the root", || {
         let path = plan.root.path.to_string_lossy();
+        if !has_mount_namespace(plan) {
+            return open_root(&path);
+        }
         // Nothing that happens here may reach the host; what the host mounts may still reach us,
         // unless the document wants the root private.
         let private = plan.root.propagation.is_some_and(|p| [libc::MS_PRIVATE, libc::MS_UNBINDABLE].contains(&p.kind));
@@ -240,10 +240,14 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
         }
     }
     drop(builder);
-    Ok(Some(tree))
+    Ok(tree)
 }
 
-fn open_terminal(init: &mut Init<'_>, tree: Option<&Tree>, size: (u16, u16)) -> Result<OwnedFd> {
+fn has_mount_namespace(plan: &Plan<'_>) -> bool {
+    plan.namespaces.makes(libc::CLONE_NEWNS) || plan.namespaces.joins(libc::CLONE_NEWNS)
+}
+
+fn open_terminal(init: &mut Init<'_>, tree: &Tree, size: (u16, u16)) -> Result<OwnedFd> {
     let made = terminal::make(tree, size)?;
     match init.console.take() {
         Some(socket) => terminal::send(&socket, &made.master)?,
@@ -263,21 +267,18 @@ fn hooks_before_pivot(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &
     }
     if !hooks.create_container.is_empty() {
         enter_cgroup(steps, &init.sync)?;
-        let state = init.state.spec_json(Status::Creating, std::process::id() as i32);
+        let state = init.state.spec_json(Status::Created, std::process::id() as i32);
         steps.step("createContainer hooks", || hook::run_all("createContainer", &hooks.create_container, &state, None))?;
     }
     Ok(())
 }
 
 /// Makes the built tree `/`.
-fn change_root(plan: &Plan<'_>, tree: Option<&Tree>) -> Result<()> {
-    let Some(tree) = tree else {
-        chdir(&plan.root.path).at(|| format!("/root/path: entering {}", plan.root.path.display()))?;
-        chroot(".").at(|| format!("/root/path: chroot to {}", plan.root.path.display()))?;
-        return chdir("/").at(|| "entering the new root".into());
-    };
+fn change_root(plan: &Plan<'_>, tree: &Tree) -> Result<()> {
     fchdir(tree).at(|| "entering the new root".into())?;
-    if plan.no_pivot {
+    if !has_mount_namespace(plan) {
+        chroot(".").at(|| format!("/root/path: chroot to {}", plan.root.path.display()))?;
+    } else if plan.no_pivot {
         mount_move(".", "/").at(|| "moving the root to /".into())?;
         chroot(".").at(|| "chroot to the moved root".into())?;
     } else {

@@ -240,7 +240,7 @@ impl Work<'_, '_> {
             match self.sync.listen()? {
                 Said::Prepared => {
                     let hooks = self.plan.hooks;
-                    let json = self.state.spec_json(Status::Creating, self.pid);
+                    let json = self.state.spec_json(Status::Created, self.pid);
                     let signals = self.signals;
                     self.steps.step("prestart hooks", || hook::run_all("prestart", &hooks.prestart, &json, Some(signals)))?;
                     self.steps

@@ -20,7 +20,7 @@ pub(super) struct Terminal {
 }
 
 /// Makes the terminal of `rows` × `columns` (0 × 0: not known yet) and binds it to /dev/console.
-pub(super) fn make(tree: Option<&Tree>, (rows, columns): (u16, u16)) -> Result<Terminal> {
+pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal> {
     let master = open_master(tree)?;
     unlockpt(&master).at(|| "unlocking the terminal".into())?;
     // The slave is had from the master, not by a path that the container could have prepared.
@@ -34,18 +34,16 @@ pub(super) fn make(tree: Option<&Tree>, (rows, columns): (u16, u16)) -> Result<T
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&slave, size).at(|| "/process/consoleSize".into())?;
     }
-    if let Some(tree) = tree {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let node = open_tree(&slave, c"", flags).at(|| "taking the terminal's node".into())?;
-        attach(&node, tree.file("/dev/console")?).at(|| "binding the terminal to /dev/console".into())?;
-    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let node = open_tree(&slave, c"", flags).at(|| "taking the terminal's node".into())?;
+    attach(&node, tree.file("/dev/console")?).at(|| "binding the terminal to /dev/console".into())?;
     Ok(Terminal { master, slave })
 }
 
 /// The multiplexer of the container's own devpts, and only if it really is one; else the host's.
-fn open_master(tree: Option<&Tree>) -> Result<OwnedFd> {
+fn open_master(tree: &Tree) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    if let Some(master) = tree.and_then(|tree| tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW).ok()) {
+    if let Some(master) = tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW).ok() {
         let stat = fstat(&master).at(|| "looking at /dev/pts/ptmx".into())?;
         let on_devpts = fstatfs(&master).is_ok_and(|fs| fs.f_type as u64 == DEVPTS_SUPER_MAGIC);
         let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice

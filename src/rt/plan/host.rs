@@ -12,8 +12,6 @@ use crate::config::types::Spec;
 pub struct Host {
     /// The cgroup hierarchies.
     pub layout: Layout,
-    /// Effective user id of this process.
-    pub euid: u32,
     /// Capabilities that this process may use, as a mask.
     pub capabilities: u64,
     /// AppArmor is on.
@@ -33,7 +31,6 @@ impl Host {
         let wants_selinux = process.is_some_and(|p| p.selinux_label.is_some()) || spec.linux.mount_label.is_some();
         Ok(Host {
             layout,
-            euid: rustix::process::geteuid().as_raw(),
             capabilities: rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits()),
             apparmor: wants_apparmor && apparmor(),
             selinux: wants_selinux && selinux(),

@@ -98,14 +98,6 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check(ret).map(drop)
 }
 
-/// A duplicate of a descriptor that the caller of this program left open.
-pub fn inherited(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: F_DUPFD_CLOEXEC on any number is safe; a closed one is EBADF.
-    let new = check(c_long::from(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) }))?;
-    // SAFETY: the kernel made `new` just now.
-    Ok(unsafe { OwnedFd::from_raw_fd(new as RawFd) })
-}
-
 /// seccomp(2): loads `program` with `SECCOMP_SET_MODE_FILTER`.
 pub fn seccomp_load(program: &[libc::sock_filter], flags: c_ulong) -> Result<()> {
     let prog = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
