@@ -401,12 +401,13 @@ fn home_in(passwd: &str, uid: u32) -> Option<&str> {
 /// Everything that can fail because of the document has been tried. Says so, and for `create` waits
 /// until the parent has put that on disk.
 fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>, plan: &Plan<'_>) -> Result<()> {
+    // Before the parent may end: from here on its end is seen on the socket, and a container that
+    // is finished must outlive it.
+    set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
     init.sync.say(&Said::Ready)?;
     if init.start.is_some() || (plan.namespaces.has_user() && plan.process.is_some()) {
         init.sync.wait(Go::Finish)?;
     }
-    // The container outlives the runtime from here on, and must not know of it.
-    set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
     if let Some(socket) = init.start.take() {
         // Nobody listens there any more: what init holds is this one socket.
         let (closed, _) = super::sync::pair()?;

@@ -127,7 +127,9 @@ impl<'s> Builder<'s> {
             }
             What::Bind { source, recursive, early, .. } => {
                 let made = match early.then(|| self.early.next()).flatten() {
-                    Some(fd) => fd,
+                    // Newer kernels list mounts by the age of their ids: a fresh clone keeps the
+                    // document's order. Older ones cannot clone what is detached, and need not.
+                    Some(fd) => clone_fd(&fd, true).unwrap_or(fd),
                     None => open_bind(mount, source, *recursive)?,
                 };
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)

@@ -448,7 +448,7 @@ fn notification_is_unavailable_not_invalid() {
 #[test]
 fn flags_become_bits() {
     let bits = |names: &[&'static str]| {
-        flags(&names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>())
+        flags(Some(&names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>()))
     };
     assert_eq!(bits(&[]), Ok(4));
     assert_eq!(bits(&["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]), Ok(3));
