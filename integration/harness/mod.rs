@@ -25,7 +25,7 @@ pub const PREFIX: &str = "rt-test-";
 /// Programs of the test root file system, all of them busybox.
 const APPLETS: &str = "sh true false cat ls mount umount ps id env sleep hostname ip mkdir rm ln echo test stat grep \
     head tail tr wc kill chmod chown touch dd seq sort od readlink nc date awk sed mknod find stty tty ulimit nproc \
-    df mv cp printf expr sync uname pwd dnsdomainname renice nice taskset setsid xargs cut md5sum";
+    df mv cp printf expr sync uname pwd dnsdomainname renice nice taskset setsid xargs cut md5sum ionice usleep mkfifo";
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,20 @@ impl Place {
         left.extend(cgroups_named(&self.name).iter().map(|path| path.display().to_string()));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         left.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(str::to_owned));
+        left.extend(processes_named(&self.name));
         left
+    }
+
+    /// The same, once dying processes have had a moment: what is listed then stays.
+    pub fn lasting_leftovers(&self) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let left = self.leftovers();
+            if left.is_empty() || start.elapsed() > Duration::from_secs(3) {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -145,7 +158,7 @@ impl Drop for Place {
                 panic!("delete --force {id}: {}", done.stderr);
             }
         }
-        let left = self.leftovers();
+        let left = self.lasting_leftovers();
         for path in left.iter().filter(|path| path.starts_with("/sys/fs/cgroup/")) {
             let _ = fs::remove_dir(path);
         }
@@ -213,6 +226,34 @@ impl Bundle<'_> {
     /// What a created container has written so far.
     pub fn output(&self) -> String {
         fs::read_to_string(self.dir.join("out")).unwrap_or_default()
+    }
+
+    /// Changes a value of the document: `set("/process/cwd", json!("/tmp"))`. Objects on the way are made.
+    pub fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
+        let mut place = &mut self.config;
+        for key in pointer.trim_start_matches('/').split('/') {
+            place = match key.parse::<usize>() {
+                Ok(index) if place.is_array() => &mut place[index],
+                _ => &mut place[key],
+            };
+        }
+        *place = value;
+        self
+    }
+
+    /// Takes a namespace out of the document, or with a path has it joined.
+    pub fn namespace(&mut self, kind: &str, path: Option<&str>) -> &mut Self {
+        let list = self.config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != kind);
+        if let Some(path) = path {
+            list.push(json!({"type": kind, "path": path}));
+        }
+        self
+    }
+
+    /// Runs this script in the container instead.
+    pub fn script(&mut self, script: &str) -> &mut Self {
+        self.set("/process/args", json!(["sh", "-c", script]))
     }
 
     /// Adds to a list of the document: `push("/mounts", json!({...}))`.
@@ -291,6 +332,40 @@ pub fn cgroups_named(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     walk(Path::new("/sys/fs/cgroup"), 4, name, &mut found);
     found
+}
+
+/// Processes whose command line names `name`, as `pid command line`: rt's own (an init that has not
+/// yet executed its program keeps rt's command line) and what the test started with paths of its place.
+pub fn processes_named(name: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|pid| *pid != own && pid.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter_map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(name).then(|| format!("process {pid}: {line}"))
+        })
+        .collect()
+}
+
+/// Runs a line of the host's shell.
+pub fn host(script: &str) -> Done {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(command.spawn().unwrap())
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn is_root() -> bool {

@@ -39,6 +39,8 @@ pub struct Write {
     pub file: String,
     /// The name that other kernels give the same file.
     pub fallback: Option<String>,
+    /// Going without this file is no error: another write of the same field does the work.
+    pub optional: bool,
     /// What is written.
     pub value: String,
     /// Where in the document it comes from.

@@ -63,6 +63,9 @@ pub fn apply(dir: &Dir, write: &Write) -> Result<()> {
             result = write_file(&path.join(other), write.value.as_bytes());
         }
     }
+    if write.optional && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
     result.map_err(|error| {
         let why = if error.kind() == ErrorKind::NotFound {
             format!("this kernel has no {}", write.file)

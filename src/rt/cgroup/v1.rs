@@ -62,6 +62,7 @@ impl Writes<'_> {
                 dir,
                 file: file.to_owned(),
                 fallback: fallback.map(str::to_owned),
+                optional: false,
                 value: value.to_string(),
                 pointer,
             }),
@@ -203,9 +204,13 @@ impl Writes<'_> {
         }
         for (index, limit) in resources.hugepage_limits.iter().enumerate() {
             let pointer = format!("hugepageLimits/{index}");
-            let plain = format!("hugetlb.{}.limit_in_bytes", limit.page_size);
-            let reserved = format!("hugetlb.{}.rsvd.limit_in_bytes", limit.page_size);
-            self.put_either("hugetlb", &reserved, Some(&plain), limit.limit, &pointer);
+            // Page faults, which every kernel with the controller counts, and reservations, which
+            // newer ones do as well.
+            self.put("hugetlb", &format!("hugetlb.{}.limit_in_bytes", limit.page_size), limit.limit, &pointer);
+            self.put("hugetlb", &format!("hugetlb.{}.rsvd.limit_in_bytes", limit.page_size), limit.limit, &pointer);
+            if let Some(write) = self.list.last_mut().filter(|write| write.file.contains(".rsvd.")) {
+                write.optional = true;
+            }
         }
         if let Some(network) = &resources.network {
             if let Some(class) = network.class_id {
@@ -321,7 +326,7 @@ mod tests {
                 "memory.limit_in_bytes 1048576", "memory.memsw.limit_in_bytes 2097152", "memory.soft_limit_in_bytes 4096",
                 "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 50000", "cpu.cfs_burst_us 10000", "cpu.idle 1",
                 "cpuset.cpus 0-1", "pids.max max", "blkio.weight 500", "blkio.throttle.read_iops_device 8:0 9",
-                "hugetlb.2MB.rsvd.limit_in_bytes 7",
+                "hugetlb.2MB.limit_in_bytes 7", "hugetlb.2MB.rsvd.limit_in_bytes 7",
             ]
         );
     }

@@ -17,14 +17,14 @@ use rustix::process::{DumpableBehavior, Signal, chdir, chroot, fchdir, getcwd, p
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::resolve::Tree;
-use super::rootfs::{Builder, attach_root, open_root, propagate};
+use super::rootfs::{self, Builder, attach_root, open_root, propagate};
 use super::sync::{Channel, Go, Said};
 use super::timeline::Timeline;
 use super::{hook, identity, limits, program, stage, terminal};
 use crate::plan::Plan;
 use crate::plan::options::Propagation;
 use crate::plan::process::Process;
-use crate::plan::rootfs::Step;
+use crate::plan::rootfs::{Step, shares_with_host};
 use crate::state::{State, Status};
 use crate::sys;
 use crate::sys::error::{At, errno};
@@ -199,9 +199,15 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
         }
         // Nothing that happens here may reach the host; what the host mounts may still reach us,
         // unless the document wants the root private.
+        let shares = shares_with_host(&plan.steps);
         let private = plan.root.propagation.is_some_and(|p| [libc::MS_PRIVATE, libc::MS_UNBINDABLE].contains(&p.kind));
         let kind = if private { MountPropagationFlags::PRIVATE } else { MountPropagationFlags::DOWNSTREAM };
-        mount_change("/", kind | MountPropagationFlags::REC).at(|| "cutting the mounts off from the host's".into())?;
+        if shares {
+            // The host's mounts are cut off after pivot_root; here only the one that gets the root.
+            rootfs::make_holder_private(&path)?;
+        } else {
+            mount_change("/", kind | MountPropagationFlags::REC).at(|| "cutting the mounts off from the host's".into())?;
+        }
         let root = match init.root.take() {
             Some(root) => root,
             None => open_root(&path)?,
@@ -212,7 +218,7 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
         Ok(root)
     })?;
     let tree = Tree::new(root);
-    let mut builder = Builder::new(&tree, std::mem::take(&mut init.early));
+    let mut builder = Builder::new(&tree, std::mem::take(&mut init.early), shares_with_host(&plan.steps));
     for step in &plan.steps {
         match step {
             Step::EnterCgroup => enter_cgroup(steps, &init.sync)?,
@@ -284,10 +290,20 @@ fn change_root(plan: &Plan<'_>, tree: &Tree) -> Result<()> {
     } else {
         // The old root ends up below the new one at the same place, and is taken off again: no
         // directory for it is needed (pivot_root(2), "pivot_root(".", ".")").
+        let old = shares_with_host(&plan.steps)
+            .then(|| rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+            .transpose()
+            .at(|| "opening the old root".into())?;
         pivot_root(".", ".").map_err(|error| match error {
             Errno::INVAL => anyhow!("pivot_root: {} (a root on an initial ramfs needs --no-pivot)", errno(error)),
             error => anyhow!("pivot_root: {}", errno(error)),
         })?;
+        if let Some(old) = old {
+            // Taking it off must not take the host's mounts off.
+            fchdir(&old).at(|| "entering the old root".into())?;
+            mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+                .at(|| "cutting the mounts off from the host's".into())?;
+        }
         unmount(".", UnmountFlags::DETACH).at(|| "taking the old root off".into())?;
     }
     chdir("/").at(|| "entering the new root".into())

@@ -68,6 +68,8 @@ pub(super) struct Builder<'s> {
     tree: &'s Tree,
     /// Detached bind mounts that the parent opened, by mount step in order.
     early: std::vec::IntoIter<OwnedFd>,
+    /// The host's mounts are not cut off yet: each bind mount has to be, unless it is to be shared.
+    shares: bool,
     /// The directory that the last device went to.
     device_dir: Option<(String, OwnedFd)>,
     /// /dev/null, detached, for masking files.
@@ -77,8 +79,8 @@ pub(super) struct Builder<'s> {
 }
 
 impl<'s> Builder<'s> {
-    pub(super) fn new(tree: &'s Tree, early: Vec<OwnedFd>) -> Self {
-        Builder { tree, early: early.into_iter(), device_dir: None, null: None, empty: None }
+    pub(super) fn new(tree: &'s Tree, early: Vec<OwnedFd>, shares: bool) -> Self {
+        Builder { tree, early: early.into_iter(), shares, device_dir: None, null: None, empty: None }
     }
 
     /// Does one mount of the plan.
@@ -127,10 +129,15 @@ impl<'s> Builder<'s> {
             }
             What::Bind { source, recursive, early, .. } => {
                 let made = match early.then(|| self.early.next()).flatten() {
-                    // Newer kernels list mounts by the age of their ids: a fresh clone keeps the
-                    // document's order. Older ones cannot clone what is detached, and need not.
-                    Some(fd) => clone_fd(&fd, true).unwrap_or(fd),
-                    None => open_bind(mount, source, *recursive)?,
+                    Some(fd) => fd,
+                    None => {
+                        let fd = open_bind(mount, source, *recursive)?;
+                        if self.shares && mount.propagation.is_none_or(|p| p.kind != libc::MS_SHARED) {
+                            let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };
+                            propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
+                        }
+                        fd
+                    }
                 };
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)
                     == FileType::Directory;
@@ -402,6 +409,22 @@ fn empty_directory() -> Result<OwnedFd> {
 /// Opens the root on the host's side, with all that is mounted in it, as a detached mount.
 pub(super) fn open_root(path: &str) -> Result<OwnedFd> {
     clone_tree(path, true).at(|| format!("/root/path: opening {path}"))
+}
+
+/// Makes the mount that `path` lies on private: mounting there must not reach the host.
+pub(super) fn make_holder_private(path: &str) -> Result<()> {
+    let what = || format!("/root/path: making the mount of {path} private");
+    let private = Propagation { kind: libc::MS_PRIVATE, recursive: false };
+    let ancestors = std::path::Path::new(path).ancestors();
+    for ancestor in ancestors {
+        let fd = rustix::fs::open(ancestor, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(what)?;
+        match propagate(&fd, private) {
+            // Not the root of a mount: look further up.
+            Err(Errno::INVAL) => {}
+            other => return other.at(what),
+        }
+    }
+    bail!("{}: no mount found", what())
 }
 
 /// Puts the root where it was on the host: hooks that run before pivot_root look for it there. A

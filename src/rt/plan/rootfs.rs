@@ -135,6 +135,17 @@ const LINKS: [(&str, &str); 5] = [
     ("/dev/stderr", "/proc/self/fd/2"), ("/dev/core", "/proc/kcore"),
 ];
 
+/// Whether a bind mount stays a peer of the host's: then the host's mounts, of which it is taken, may
+/// not be cut off before.
+pub fn shares_with_host(steps: &[Step<'_>]) -> bool {
+    steps.iter().any(|step| match step {
+        Step::Mount(Mount { what: What::Bind { .. }, propagation: Some(propagation), .. }) => {
+            propagation.kind == libc::MS_SHARED
+        }
+        _ => false,
+    })
+}
+
 /// Plans everything below the root.
 pub fn plan<'a>(
     spec: &'a Spec<'a>,
@@ -220,14 +231,12 @@ fn mount<'a>(
             }),
             (None, None) => None,
         };
-        // A shared bind mount must be taken before the parent's mounts are made slaves of the host's.
-        let shared = options.propagation.is_some_and(|p| p.kind == libc::MS_SHARED);
         mount.what = What::Bind {
             source: in_bundle(&request.bundle, entry.source.as_deref().unwrap_or_default())
                 .to_string_lossy()
                 .into_owned(),
             recursive: options.bind.unwrap_or(true),
-            early: early || idmap.is_some() || shared,
+            early: early || idmap.is_some(),
             idmap,
         };
     } else if fstype == "cgroup" || fstype == "cgroup2" {
