@@ -15,6 +15,9 @@ pub struct Plan {
     /// Control files to write, in this order, after the directories exist and before the
     /// container's process is in them.
     pub writes: Vec<Write>,
+    /// Init moves itself, which on v1 spares the wait that moving another process costs (see
+    /// [`tree::enter`]). Not from inside a user namespace, nor from another mount namespace.
+    pub by_init: bool,
     /// Going without is no error: a plain user asked for no limit and no path.
     pub optional: bool,
 }

@@ -33,7 +33,7 @@ pub fn plan(path: &str, resources: &Resources<'_>, layout: &Layout, problems: &m
     writes.memory(resources);
     writes.cpu(resources);
     writes.other(resources);
-    Plan { dirs, writes: writes.list, optional: false }
+    Plan { dirs, writes: writes.list, ..Plan::default() }
 }
 
 /// Collects the writes, and a problem for each field whose controller is not there.

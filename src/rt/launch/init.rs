@@ -20,6 +20,7 @@ use super::resolve::Tree;
 use super::rootfs::{self, Builder, attach_root, open_root, propagate};
 use super::sync::{Channel, Go, Said};
 use super::timeline::Timeline;
+use crate::cgroup::tree;
 use super::{hook, identity, limits, program, stage, terminal};
 use crate::plan::Plan;
 use crate::plan::options::Propagation;
@@ -89,7 +90,14 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         if std::mem::replace(&mut entered, true) {
             return Ok(());
         }
-        steps.step("wait for the cgroup", || sync.wait(Go::InCgroup))?;
+        steps.step("wait for the cgroup", || sync.wait(Go::CgroupMade))?;
+        if plan.cgroup.by_init {
+            steps.step("enter the cgroup", || match plan.cgroup.dirs.iter().try_for_each(tree::enter) {
+                // The parent has found that it may not make any, and that none is needed.
+                Err(_) if plan.cgroup.optional && plan.cgroup.dirs.iter().any(|dir| !Path::new(&dir.path).exists()) => Ok(()),
+                other => other,
+            })?;
+        }
         if plan.namespaces.cgroup {
             // A new cgroup namespace takes the cgroups that its maker is in as its root.
             steps.step("cgroup namespace", || sys::unshare(libc::CLONE_NEWCGROUP).at(|| "making a cgroup namespace".into()))?;
@@ -108,9 +116,9 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         None => None,
     };
     hooks_before_pivot(init, steps, &mut enter_cgroup)?;
-    steps.step("pivot_root", || change_root(plan, &tree))?;
-    // Even a container that mounts no cgroup may not go on before it is in its own.
+    // The host's cgroup mounts are out of reach afterwards.
     enter_cgroup(steps, &init.sync)?;
+    steps.step("pivot_root", || change_root(plan, &tree))?;
     steps.step("root's attributes", || finish_root(plan, &tree))?;
     drop(tree);
 
@@ -132,7 +140,7 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     if timeline.is_on() {
         init.sync.say(&Said::Timeline(timeline.encode()))?;
     }
-    ready(init, reporter, plan)?;
+    ready(init, reporter)?;
     finish(init, process, keep)?;
     let error = nix::unistd::execve(&path, &argv, &env).unwrap_err();
     bail!("{}", program::explain(Path::new(std::ffi::OsStr::new(&*path.to_string_lossy())), error as i32))
@@ -414,16 +422,14 @@ fn home_in(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// Everything that can fail because of the document has been tried. Says so, and for `create` waits
-/// until the parent has put that on disk.
-fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>, plan: &Plan<'_>) -> Result<()> {
+/// Everything that can fail because of the document has been tried. Says so, and waits until the
+/// parent has set the limits and put on disk what `delete` needs; for `create`, until `start`.
+fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<()> {
     // Before the parent may end: from here on its end is seen on the socket, and a container that
     // is finished must outlive it.
     set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
     init.sync.say(&Said::Ready)?;
-    if init.start.is_some() || (plan.namespaces.has_user() && plan.process.is_some()) {
-        init.sync.wait(Go::Finish)?;
-    }
+    init.sync.wait(Go::Finish)?;
     if let Some(socket) = init.start.take() {
         // Nobody listens there any more: what init holds is this one socket.
         let (closed, _) = super::sync::pair()?;
@@ -478,7 +484,7 @@ fn without_process(init: &mut Init<'_>, timeline: Timeline, reporter: &mut Optio
     if timeline.is_on() {
         init.sync.say(&Said::Timeline(timeline.encode()))?;
     }
-    ready(init, reporter, init.plan)?;
+    ready(init, reporter)?;
     bail!("config.json has no process to start");
 }
 

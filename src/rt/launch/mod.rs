@@ -9,11 +9,11 @@
 //! | opens sources, joins pid and time | | the clone's child is born into them; sources may be closed to it later |
 //! | clone | born | |
 //! | id maps, then *mapped* → | waits, becomes root | without maps init has no id in its namespace |
-//! | cgroup: directories, limits, init moved in, state with pid, then *in cgroup* → | mounts, devices, masks | they do not touch each other |
-//! | | waits at the first cgroup mount, hook, or pivot_root | a cgroup namespace is rooted where its maker is; nothing of the container may run without limits |
+//! | cgroup directories, then *cgroup made* → | mounts | they do not touch each other |
+//! | limits, network devices, state with pid | waits at the first cgroup mount, hook, or pivot_root; enters the cgroup; goes on with mounts, devices, masks | a cgroup namespace is rooted where its maker is |
 //! | ← *prepared*; prestart, createRuntime hooks; *hooks run* → | waits | hooks see namespaces and mounts, but the old root |
 //! | | createContainer hooks, pivot_root, identity, program found | |
-//! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits (for `create`, or in a user namespace) | the pid file says that all is set up; init must not live on if the parent dies before |
+//! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits | nothing of the container may run without limits; what `delete` needs must be on disk; init must not live on if the parent dies before |
 //! | ends | waits on the start socket | `start` |
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
 //!

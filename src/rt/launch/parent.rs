@@ -178,7 +178,14 @@ impl Work<'_, '_> {
             self.steps.step("id maps", maps)?;
             self.sync.go(Go::Mapped)?;
         }
-        self.cgroups()?;
+        let made = self.make_cgroups()?;
+        // From here on init can go the whole way to "ready" beside us.
+        self.sync.go(Go::CgroupMade).or_else(|_| Ok::<(), anyhow::Error>(()))?;
+        if made {
+            let plan = &plan.cgroup;
+            let limit = || plan.writes.iter().try_for_each(|write| tree::apply(&plan.dirs[write.dir], write));
+            self.steps.step("limits", limit)?;
+        }
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
                 let hint = if error.kind() == ErrorKind::PermissionDenied { "; going below one's own takes CAP_SYS_RESOURCE" } else { "" };
@@ -203,11 +210,11 @@ impl Work<'_, '_> {
         // A child that is already gone says why through the socket, or by its exit status.
         self.state.start_time = Stat::of(pid).map_or(0, |stat| stat.start_time);
         let (entry, state) = (self.entry, &*self.state);
-        self.steps.step("state with pid", || entry.write(state))?;
-        self.sync.go(Go::InCgroup).or_else(|_| Ok(()))
+        self.steps.step("state with pid", || entry.write(state))
     }
 
-    fn cgroups(&mut self) -> Result<()> {
+    /// Makes the directories; says whether there are any.
+    fn make_cgroups(&mut self) -> Result<bool> {
         let (plan, pid) = (&self.plan.cgroup, self.pid);
         let mut all_new = true;
         let made = self.steps.step("make cgroups", || {
@@ -222,11 +229,13 @@ impl Work<'_, '_> {
         })?;
         if !made {
             self.state.cgroups.clear();
-            return Ok(());
+            return Ok(false);
         }
         self.state.cgroups_are = if all_new { Ownership::Ours } else { Ownership::Foreign };
-        self.steps.step("limits", || plan.writes.iter().try_for_each(|write| tree::apply(&plan.dirs[write.dir], write)))?;
-        self.steps.step("join cgroups", || plan.dirs.iter().try_for_each(|dir| tree::join(dir, pid)))
+        if !plan.by_init {
+            self.steps.step("join cgroups", || plan.dirs.iter().try_for_each(|dir| tree::join(dir, pid)))?;
+        }
+        Ok(true)
     }
 
     /// Answers init until it runs the program, or waits for `start`.
@@ -276,10 +285,7 @@ impl Work<'_, '_> {
         if options.wait_for_start {
             self.entry.finish_start_socket()?;
         }
-        if options.wait_for_start || self.plan.namespaces.has_user() {
-            self.sync.go(Go::Finish)?;
-        }
-        Ok(())
+        self.sync.go(Go::Finish)
     }
 
     /// Init is gone and has said nothing.

@@ -21,11 +21,11 @@ use crate::sys::error::At;
 pub enum Go {
     /// The user namespace has its id maps.
     Mapped = b'm',
-    /// Init is in its cgroup, with its limits.
-    InCgroup = b'c',
+    /// The cgroup's directories are there, or init is in them already.
+    CgroupMade = b'c',
     /// The prestart and createRuntime hooks have run.
     HooksRun = b'h',
-    /// What the parent does at the end is done: limits, state on disk, pid file.
+    /// All that the parent does is done: limits, state on disk, pid file.
     Finish = b'f',
     /// From `start`: run the program.
     Start = b's',
@@ -198,6 +198,6 @@ mod tests {
         assert!(matches!(parent.listen().unwrap(), Said::End));
         let (parent, init) = pair().unwrap();
         drop(parent);
-        assert!(init.wait(Go::InCgroup).is_err());
+        assert!(init.wait(Go::CgroupMade).is_err());
     }
 }

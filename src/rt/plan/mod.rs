@@ -173,6 +173,7 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
     if host.layout.v1.is_empty() && host.layout.v2.is_some() {
         problems.unavailable("/linux/resources", "this host has cgroup v2 only, which this version of rt does not manage yet");
     }
+    cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
     cgroup.optional = linux.cgroups_path.as_deref().unwrap_or_default().is_empty()
         && cgroup.writes.iter().all(|write| write.file.starts_with("devices."));
     let process = spec.process.as_ref().map(|process| process::plan(process, &namespaces, request, host, problems));
