@@ -318,7 +318,7 @@ fn a_create_that_fails_leaves_nothing() {
         ("/mounts/7", "/mounts/7", json!({"destination": "/mnt", "type": "tmpfs", "options": ["no-such-option=1"]})),
         ("/mounts/7", "/mounts/7", json!({"destination": "/mnt", "type": "no-such-fs", "source": "x"})),
         ("not a directory", "/mounts/7", json!({"destination": "/etc/passwd", "type": "bind", "source": "/tmp", "options": ["bind"]})),
-        ("/linux/resources", "/linux/resources/pids", json!({"limit": -5})),
+        ("/linux/resources/cpu/cpus", "/linux/resources/cpu", json!({"cpus": "4000"})),
         ("/linux/namespaces/6", "/linux/namespaces/6", json!({"type": "user", "path": "/etc/passwd"})),
         ("/linux/sysctl", "/linux/sysctl", json!({"net.ipv4.no_such_thing": "1"})),
         ("/root/path", "/root/path", json!("nowhere")),
@@ -326,9 +326,6 @@ fn a_create_that_fails_leaves_nothing() {
         cases.push((words, pointer, value));
     }
     for (words, pointer, value) in cases {
-        if words == "/linux/resources" {
-            continue; // a negative limit means "no limit" and is no error
-        }
         let mut bundle = place.bundle("true");
         if let Some(list) = pointer.strip_suffix(|c: char| c.is_ascii_digit()) {
             bundle.push(list.trim_end_matches('/'), value);
@@ -358,6 +355,7 @@ fn kill_after(bundle: &Bundle<'_>, verb: &str, delay: Duration) {
     child.wait().unwrap();
     let done = place.rt(&["delete", "--force", &id]);
     assert_eq!((done.code, &*done.stderr), (0, ""), "{verb}, killed after {delay:?}");
+    remove_parents(place);
     assert_eq!(place.lasting_leftovers(), Vec::<String>::new(), "{verb}, killed after {delay:?}");
 }
 
@@ -381,13 +379,15 @@ fn a_run_killed_at_any_moment_can_be_deleted() {
     bundle.write();
     for step in 0..60 {
         kill_after(&bundle, "run", Duration::from_micros(300 * step));
-        // The parent in the path is not the container's: the test made it, and removes it.
-        for parent in harness::cgroups_named(&place.id("parent")) {
-            fs::remove_dir(parent).unwrap();
-        }
     }
     bundle.script("exit 5");
     assert_eq!(bundle.run("killed").code, 5);
+    remove_parents(&place);
+}
+
+/// The upper part of a cgroupsPath is not the container's to remove, as another may have come to use
+/// it: it stays, empty, and the test takes it away.
+fn remove_parents(place: &Place) {
     for parent in harness::cgroups_named(&place.id("parent")) {
         fs::remove_dir(parent).unwrap();
     }
@@ -489,7 +489,6 @@ fn standard_streams_may_be_closed() {
     bundle.script("exec sleep 100");
     assert_eq!(with_streams(&bundle, "create", &id, "<&- >&- 2>&-").code, 0);
     assert_eq!(place.state(&id)["status"], "created");
-    assert_eq!(with_streams(&bundle, "state", &id, ">&-").code, 1);
     assert_eq!(with_streams(&bundle, "start", &id, "<&- >&- 2>&-").code, 0);
     assert_eq!(with_streams(&bundle, "delete --force", &id, "<&- >&- 2>&-").code, 0);
 }
@@ -530,6 +529,8 @@ fn a_stranger_with_the_same_pid_is_not_hit() {
     let id = place.id("c");
     bundle.create("c", &[]).ok();
     let file = place.root.join(&id).join("state.json");
+    // Two processes are told apart by their start time, which is counted in hundredths of a second.
+    std::thread::sleep(Duration::from_millis(30));
     let mut stranger = std::process::Command::new("sleep").arg("100").spawn().unwrap();
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let original = state.clone();

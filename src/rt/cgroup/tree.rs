@@ -54,26 +54,47 @@ fn write_file(path: &Path, value: &[u8]) -> std::io::Result<()> {
     File::options().write(true).open(path)?.write_all(value)
 }
 
-/// Writes one limit.
-pub fn apply(dir: &Dir, write: &Write) -> Result<()> {
+/// Writes limits in their order. A file that several in a row go to is opened once.
+pub fn apply_all(dirs: &[Dir], writes: &[Write]) -> Result<()> {
+    let mut open: Option<(&Write, File)> = None;
+    for write in writes {
+        match &open {
+            Some((before, file)) if before.dir == write.dir && before.file == write.file => {
+                (&*file).write_all(write.value.as_bytes()).map_err(|error| refused(&dirs[write.dir], write, &error))?;
+            }
+            _ => open = apply(&dirs[write.dir], write)?.map(|file| (write, file)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes one limit; gives out the file.
+fn apply(dir: &Dir, write: &Write) -> Result<Option<File>> {
     let path = Path::new(&dir.path);
-    let mut result = write_file(&path.join(&write.file), write.value.as_bytes());
+    let put = |name: &str| -> std::io::Result<File> {
+        let mut file = File::options().write(true).open(path.join(name))?;
+        file.write_all(write.value.as_bytes())?;
+        Ok(file)
+    };
+    let mut result = put(&write.file);
     if let (Err(error), Some(other)) = (&result, &write.fallback) {
         if error.kind() == ErrorKind::NotFound {
-            result = write_file(&path.join(other), write.value.as_bytes());
+            result = put(other);
         }
     }
     if write.optional && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        return Ok(());
+        return Ok(None);
     }
-    result.map_err(|error| {
-        let why = if error.kind() == ErrorKind::NotFound {
-            format!("this kernel has no {}", write.file)
-        } else {
-            format!("writing \"{}\" to {}/{}: {}", write.value, dir.path, write.file, text(&error))
-        };
-        anyhow!("{}: {why}", write.pointer)
-    })
+    result.map(Some).map_err(|error| refused(dir, write, &error))
+}
+
+fn refused(dir: &Dir, write: &Write, error: &std::io::Error) -> anyhow::Error {
+    let why = if error.kind() == ErrorKind::NotFound {
+        format!("this kernel has no {}", write.file)
+    } else {
+        format!("writing \"{}\" to {}/{}: {}", write.value, dir.path, write.file, text(error))
+    };
+    anyhow!("{}: {why}", write.pointer)
 }
 
 /// Moves the caller, which has one thread, into the group.
@@ -116,6 +137,9 @@ fn children(path: &Path) -> Vec<std::path::PathBuf> {
 pub fn signal_all(path: &Path, signal: i32) -> Result<usize> {
     let mut first = Vec::new();
     processes(path, &mut first);
+    if first.is_empty() {
+        return Ok(0);
+    }
     let opened: Vec<_> = first
         .into_iter()
         .filter_map(|pid| {
@@ -164,11 +188,19 @@ pub fn remove_if_empty(path: &Path) {
 pub fn remove(path: &Path) -> Result<()> {
     let start = Instant::now();
     let mut pause = Duration::from_micros(50);
+    let mut tries = 0;
     loop {
         match fs::remove_dir(path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < BUSY_LIMIT => {
+                // A process that has been waited for leaves its cgroup a few microseconds later:
+                // that is not worth a timer.
+                tries += 1;
+                if tries < 20 {
+                    std::thread::yield_now();
+                    continue;
+                }
                 for child in children(path) {
                     remove(&child)?;
                 }

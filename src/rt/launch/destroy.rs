@@ -44,10 +44,13 @@ pub fn kill(state: &State<'_>) -> Result<()> {
         }
     }
     if state.cgroups_are == Ownership::Ours {
-        thaw(state);
-        // Any one hierarchy holds all the processes.
-        if let Some(path) = state.cgroups.first() {
-            tree::kill_all(Path::new(&**path))?;
+        // Any one hierarchy holds all the processes. Mostly none is left, and then the kernel lets
+        // the directory go at once.
+        if let Some(path) = state.cgroups.first().map(|path| Path::new(&**path)) {
+            if std::fs::remove_dir(path).is_err() && path.exists() {
+                thaw(state);
+                tree::kill_all(path)?;
+            }
         }
     }
     Ok(())

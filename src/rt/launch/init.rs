@@ -242,7 +242,7 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
                 let name = if steps.is_on() { format!("link {path}") } else { String::new() };
                 steps.step(&name, || builder.link(path, target, *replace))?;
             }
-            Step::Directory(path) => drop(tree.directory(path)?),
+            Step::Directory(path) => drop(tree.directory(path).map_err(|error| anyhow!("/process/cwd: {error:#}"))?),
             Step::Mask(path) => {
                 let name = if steps.is_on() { format!("mask {path}") } else { String::new() };
                 steps.step(&name, || builder.mask(path))?;

@@ -101,7 +101,7 @@ fn start<'p>(
     started: &mut Option<OwnedFd>,
 ) -> Result<Launched> {
     let mut steps = Timeline::new(options.timeline);
-    steps.step("state", || entry.write(state))?;
+    steps.step("state", || entry.write_first(state))?;
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
     let early = steps.step("open sources", || open_early(plan))?;
@@ -183,8 +183,7 @@ impl Work<'_, '_> {
         self.sync.go(Go::CgroupMade).or_else(|_| Ok::<(), anyhow::Error>(()))?;
         if made {
             let plan = &plan.cgroup;
-            let limit = || plan.writes.iter().try_for_each(|write| tree::apply(&plan.dirs[write.dir], write));
-            self.steps.step("limits", limit)?;
+            self.steps.step("limits", || tree::apply_all(&plan.dirs, &plan.writes))?;
         }
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {

@@ -77,8 +77,22 @@ impl Tree {
     fn try_ensure(&self, path: &str, missing: Missing) -> rustix::io::Result<OwnedFd> {
         let flags = if missing == Missing::Directory { OFlags::PATH | OFlags::DIRECTORY } else { OFlags::PATH };
         match self.open(path, flags) {
-            Err(Errno::NOENT) => self.make(path, missing, flags),
+            // Mostly it is the last part alone that is missing.
+            Err(Errno::NOENT) => match self.make_last(path, missing) {
+                Ok(()) => self.open(path, flags),
+                Err(Errno::NOENT | Errno::EXIST) => self.make(path, missing, flags),
+                Err(error) => Err(error),
+            },
             other => other,
+        }
+    }
+
+    fn make_last(&self, path: &str, missing: Missing) -> rustix::io::Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.open(if parent.is_empty() { "/" } else { parent }, OFlags::PATH | OFlags::DIRECTORY)?;
+        match missing {
+            Missing::File => make_file(&parent, name),
+            Missing::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
         }
     }
 

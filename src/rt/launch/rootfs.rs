@@ -154,9 +154,21 @@ impl<'s> Builder<'s> {
                 finish(&made, mount.propagation)
             }
             What::Remount { data, superblock } => {
-                let target = self.tree.open(destination, OFlags::PATH).at(|| "nothing is mounted there".into())?;
-                set(&target, mount.attributes, false).at(|| "setting its attributes".into())?;
-                set(&target, mount.recursive, true).at(|| "setting its attributes".into())?;
+                let mut target = self.tree.open(destination, OFlags::PATH).at(|| "nothing is mounted there".into())?;
+                let change = |target: &OwnedFd| {
+                    set(target, mount.attributes, false).and_then(|()| set(target, mount.recursive, true))
+                };
+                match change(&target) {
+                    // A mount in the detached tree of a container without a mount namespace cannot be
+                    // changed: a clone takes its place.
+                    Err(Errno::INVAL) => {
+                        let clone = clone_fd(&target, true).at(|| "cloning it".into())?;
+                        change(&clone).at(|| "setting its attributes".into())?;
+                        attach(&clone, &target).at(|| "attaching it again".into())?;
+                        target = clone;
+                    }
+                    other => other.at(|| "setting its attributes".into())?,
+                }
                 let words: Vec<&str> = data.iter().map(|word| &**word).collect();
                 if !words.is_empty() || (mount.index.is_none() && !superblock.is_empty()) {
                     let fs = fspick(&target, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Result, bail};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 use crate::sys::error::At;
@@ -77,8 +77,14 @@ impl Channel {
 
     /// Waits for the parent's word.
     pub fn wait(&self, go: Go) -> Result<()> {
-        let (kind, ..) = self.receive()?;
-        if kind == Some(go as u8) { Ok(()) } else { bail!("the runtime ended while the container was being set up") }
+        let mut kind = [0];
+        let got = loop {
+            match recv(&self.0, &mut kind, RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other.map(|(length, _)| length).unwrap_or(0),
+            }
+        };
+        if got == 1 && kind[0] == go as u8 { Ok(()) } else { bail!("the runtime ended while the container was being set up") }
     }
 
     /// Tells the parent something.

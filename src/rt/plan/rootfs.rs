@@ -308,13 +308,20 @@ fn cgroup_mount<'a>(
         } else {
             What::Bind { source: dir.path.clone(), recursive: false, idmap: None, early: false }
         };
-        steps.push(Step::Mount(Mount { destination: format!("{base}/{name}").into(), what, ..mount.clone() }));
+        let mut each = Mount { destination: format!("{base}/{name}").into(), what, ..mount.clone() };
+        if !private {
+            each.attributes = Attributes::default();
+        }
+        steps.push(Step::Mount(each));
     }
-    if read_only {
-        steps.push(Step::Mount(Mount {
-            what: What::Remount { data: Vec::new(), superblock: vec!["ro"] },
-            ..mount
-        }));
+    let superblock = if read_only { vec!["ro"] } else { Vec::new() };
+    let what = What::Remount { data: Vec::new(), superblock };
+    if !private {
+        // The bind mounts get theirs all at once.
+        let recursive = mount.attributes;
+        steps.push(Step::Mount(Mount { what, attributes: Attributes::default(), recursive, ..mount }));
+    } else if read_only {
+        steps.push(Step::Mount(Mount { what, ..mount }));
     }
 }
 

@@ -97,6 +97,15 @@ impl Entry {
         }
     }
 
+    /// Puts the first state on disk. Nobody expects one yet, so it need not come in one step: what
+    /// reads half of it is told that the container is being created.
+    pub fn write_first(&self, state: &State<'_>) -> Result<()> {
+        let path = self.path.join("state.json");
+        File::create_new(&path)
+            .and_then(|mut file| file.write_all(&serde_json::to_vec(state)?))
+            .at(|| format!("writing {}", path.display()))
+    }
+
     /// Puts the state on disk in one step.
     pub fn write(&self, state: &State<'_>) -> Result<()> {
         let what = || format!("writing {}/state.json", self.path.display());
@@ -114,16 +123,16 @@ impl Entry {
     /// Removes the directory. The state goes last: while it is there, `delete` can be repeated.
     pub fn remove(self) -> Result<()> {
         let what = || format!("removing {}", self.path.display());
-        for file in [UNFINISHED, START_SOCKET, "state.json.new", "state.json"] {
-            match fs::remove_file(self.path.join(file)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at(what),
-                _ => {}
-            }
-        }
-        match fs::remove_dir(&self.path) {
+        let gone = |result: std::io::Result<()>| match result {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at(what),
             _ => Ok(()),
+        };
+        let others: Vec<_> = fs::read_dir(&self.path).at(what)?.flatten().map(|entry| entry.file_name()).collect();
+        for name in others.iter().filter(|name| *name != "state.json") {
+            gone(fs::remove_file(self.path.join(name)))?;
         }
+        gone(fs::remove_file(self.path.join("state.json")))?;
+        gone(fs::remove_dir(&self.path))
     }
 
     /// A socket address may hold only 108 bytes, so the directory is named by its descriptor.
