@@ -10,7 +10,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "rt",
     disable_version_flag = true,
-    subcommand_required = true,
     arg_required_else_help = true,
     about = "Run containers from OCI bundles (runtime-spec 1.3.0)",
     after_help = "Example: rt spec --bundle b && rt run --bundle b demo\n\n\

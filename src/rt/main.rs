@@ -1,6 +1,8 @@
 //! `rt`, an OCI container runtime. From argv to a command, from an error to an exit status and a
 //! line; nothing else. The map of the rooms is in ../README.md.
 
+#![cfg_attr(not(test), no_main)]
+
 mod cgroup;
 mod cli;
 mod commands;
@@ -13,12 +15,13 @@ mod state;
 mod sys;
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-fn main() -> ExitCode {
+/// Called by [`sys::entry`]; see there why this is not `fn main`.
+#[cfg_attr(test, allow(dead_code))]
+fn run() -> i32 {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -33,16 +36,16 @@ fn main() -> ExitCode {
         ));
     }
     match commands::run(cli) {
-        Ok(code) => code,
+        Ok(code) => i32::from(code),
         Err(error) => {
             log::error(&format!("{error:#}"));
-            ExitCode::FAILURE
+            1
         }
     }
 }
 
 /// Help goes to standard output; a wrong command line is one line and exit status 1, as runc has it.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> i32 {
     let text = error.to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => print(&text),
@@ -50,18 +53,18 @@ fn usage(error: &clap::Error) -> ExitCode {
             let words: Vec<&str> =
                 text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).filter(|line| !line.is_empty()).collect();
             log::error(&format!("{}; see --help", words.join(" ").trim_start_matches("error: ")));
-            ExitCode::FAILURE
+            1
         }
     }
 }
 
 /// Standard output may be a full disk or a closed pipe.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> i32 {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             log::error(&format!("writing to standard output: {}", sys::error::text(&error)));
-            ExitCode::FAILURE
+            1
         }
     }
 }

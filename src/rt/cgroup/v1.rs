@@ -207,6 +207,9 @@ impl Writes<'_> {
             // Page faults, which every kernel with the controller counts, and reservations, which
             // newer ones do as well.
             self.put("hugetlb", &format!("hugetlb.{}.limit_in_bytes", limit.page_size), limit.limit, &pointer);
+            if self.layout.find("hugetlb").is_none() {
+                continue;
+            }
             self.put("hugetlb", &format!("hugetlb.{}.rsvd.limit_in_bytes", limit.page_size), limit.limit, &pointer);
             if let Some(write) = self.list.last_mut().filter(|write| write.file.contains(".rsvd.")) {
                 write.optional = true;

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::ExitCode;
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,7 +16,7 @@ use crate::sys::error::At;
 use crate::sys::signals::Signals;
 
 /// Until init ends. The result is its exit status, or 128 and the signal that ended it.
-pub(super) fn wait(init: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<ExitCode> {
+pub(super) fn wait(init: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<u8> {
     let signals = Signals::all()?;
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
@@ -49,7 +48,7 @@ pub(super) fn wait(init: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<Ex
         (Some(code), _) => code,
         (None, signal) => 128 + signal.unwrap_or(0),
     });
-    Ok(ExitCode::from(code as u8))
+    Ok(code as u8)
 }
 
 fn poll_again(list: &mut [PollFd<'_>]) -> Result<()> {

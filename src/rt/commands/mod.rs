@@ -15,7 +15,6 @@ mod state;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -23,7 +22,7 @@ use crate::cli::{Cli, Command, Global};
 use crate::sys::error::At;
 
 /// Runs the command of a command line.
-pub fn run(cli: Cli) -> Result<ExitCode> {
+pub fn run(cli: Cli) -> Result<u8> {
     let global = &cli.global;
     if global.systemd_cgroup {
         bail!("--systemd-cgroup: this version of rt makes cgroups itself only; leave the flag out (Docker: native.cgroupdriver=cgroupfs, Podman: --cgroup-manager cgroupfs)");
@@ -42,7 +41,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Check(args) => return check::check(&args),
         Command::Plan(args) => check::plan(&args),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| 0)
 }
 
 /// Where state is kept.

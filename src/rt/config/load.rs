@@ -52,8 +52,11 @@ pub fn parse<'a, T: Deserialize<'a>>(text: &'a str, problems: &mut Problems) -> 
     }
     // JSON can hold a NUL only as an escape, and no string of ours may: the kernel ends there.
     if text.contains("\\u0000") {
-        if let Ok(value) = serde_json::from_str::<Value>(text) {
-            nul_strings(&value, &mut String::new(), problems);
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => nul_strings(&value, &mut String::new(), problems),
+            // Something in a part that nobody reads, such as 1e999.
+            Err(error) if parsed.is_ok() => problems.invalid("", format!("this is not JSON: {error}")),
+            Err(_) => {}
         }
     }
     parsed.ok()
@@ -62,16 +65,16 @@ pub fn parse<'a, T: Deserialize<'a>>(text: &'a str, problems: &mut Problems) -> 
 /// Ties a borrowing type to any lifetime, so that it can also be read from a [`Value`].
 struct Probe<T>(std::marker::PhantomData<T>);
 
-/// A type whose shape can be tried on a [`Value`].
+/// A type whose shape can be tried on a document.
 trait Shape {
     /// The pointer and the words for the first thing that does not fit.
-    fn misfit(value: &Value) -> Option<(Vec<String>, String)>;
+    fn misfit(text: String) -> Option<(Vec<String>, String)>;
 }
 
 impl<'a, T: Deserialize<'a>> Shape for Probe<T> {
-    fn misfit(value: &Value) -> Option<(Vec<String>, String)> {
+    fn misfit(text: String) -> Option<(Vec<String>, String)> {
         // The text lives as long as the process: this path ends in an error message and exit.
-        let text: &'static str = Box::leak(value.to_string().into_boxed_str());
+        let text: &'static str = Box::leak(text.into_boxed_str());
         let mut reader = serde_json::Deserializer::from_str(text);
         let error = serde_path_to_error::deserialize::<_, T>(&mut reader).err()?;
         let path = error
@@ -91,7 +94,7 @@ impl<'a, T: Deserialize<'a>> Shape for Probe<T> {
 pub fn salvage(text: &str) -> Option<String> {
     let mut value: Value = serde_json::from_str(text).ok()?;
     for _ in 0..MAX_TYPE_ERRORS {
-        let Some((mut path, _)) = Probe::<super::types::Spec<'_>>::misfit(&value) else { return Some(value.to_string()) };
+        let Some((mut path, _)) = Probe::<super::types::Spec<'_>>::misfit(value.to_string()) else { return Some(value.to_string()) };
         if !cut(&mut value, &mut path) {
             return None;
         }
@@ -105,17 +108,32 @@ fn type_errors<S: Shape>(text: &str, problems: &mut Problems) {
         Ok(value) => value,
         Err(error) => return problems.invalid("", format!("this is not JSON: {error}")),
     };
+    let mut misfit = S::misfit(value.to_string());
+    if misfit.is_none() {
+        // A key that stands twice is in the text only.
+        if let Some((path, error)) = S::misfit(text.to_owned()) {
+            problems.invalid(pointer(&path), words(&error, false));
+        }
+    }
     for _ in 0..MAX_TYPE_ERRORS {
-        let Some((mut path, error)) = S::misfit(&value) else { return };
+        let Some((mut path, error)) = misfit else { return };
         let missing = missing_field(&error);
         let mut shown = path.clone();
         shown.extend(missing.clone());
-        let pointer = shown.iter().fold(String::new(), |at, part| at + "/" + &token(part));
-        problems.invalid(pointer, words(&error, missing.is_some()));
+        let pointer = pointer(&shown);
+        // A wrong value has been cut out: that it is missing now is no news.
+        if !problems.0.iter().any(|known| known.pointer == pointer) {
+            problems.invalid(pointer, words(&error, missing.is_some()));
+        }
         if !cut(&mut value, &mut path) {
             return;
         }
+        misfit = S::misfit(value.to_string());
     }
+}
+
+fn pointer(path: &[String]) -> String {
+    path.iter().fold(String::new(), |at, part| at + "/" + &token(part))
 }
 
 /// Removes what stands at `path`, or the nearest thing above it that can go.
@@ -170,6 +188,7 @@ fn words(error: &str, missing: bool) -> String {
 
 /// Reports every string that holds a NUL.
 fn nul_strings(value: &Value, at: &mut String, problems: &mut Problems) {
+    let here = at.clone();
     let mut below = |part: &str, value: &Value, problems: &mut Problems| {
         let length = at.len();
         at.push('/');
@@ -191,7 +210,7 @@ fn nul_strings(value: &Value, at: &mut String, problems: &mut Problems) {
         Value::Object(map) => {
             for (key, item) in map {
                 if key.contains('\0') {
-                    problems.invalid(format!("/{}", token(key)), "a name must not hold a NUL character");
+                    problems.invalid(format!("{here}/{}", token(key)), "a name must not hold a NUL character");
                 }
                 below(key, item, problems);
             }

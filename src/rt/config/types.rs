@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize as De, Serialize, Serializer};
 
 /// A string borrowed from the document where it can be.
@@ -85,6 +85,30 @@ fn or_default<'de, D: Deserializer<'de>, T: De<'de> + Default>(d: D) -> Result<T
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// Reads a struct from an object only: what serde derives would also take a list, field by field.
+struct Strict<T>(T);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
+    type Error = D::Error;
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Strict(visitor))
+    }
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
+    type Value = V::Value;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(map)
+    }
+}
+
 /// Strings of a list.
 pub type Strs<'a> = Vec<Str<'a>>;
 
@@ -93,9 +117,21 @@ macro_rules! objects {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, Default, PartialEq, De, Serialize)]
-            #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+            #[serde(rename_all = "camelCase", remote = "Self", bound(deserialize = "'de: 'a"))]
             pub struct $name<'a> {
                 $($(#[$attr])* #[allow(missing_docs)] pub $field: $ty,)*
+            }
+
+            impl<'de: 'a, 'a> Deserialize<'de> for $name<'a> {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    $name::deserialize(Strict(deserializer))
+                }
+            }
+
+            impl Serialize for $name<'_> {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    $name::serialize(self, serializer)
+                }
             }
         )*
     };
@@ -369,8 +405,20 @@ macro_rules! plain_objects {
         $(
             $(#[$doc])*
             #[derive(Debug, Clone, Default, PartialEq, De, Serialize)]
-            #[serde(rename_all = "camelCase")]
+            #[serde(rename_all = "camelCase", remote = "Self")]
             pub struct $name { $($(#[$attr])* #[allow(missing_docs)] pub $field: $ty,)* }
+
+            impl<'de> Deserialize<'de> for $name {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    $name::deserialize(Strict(deserializer))
+                }
+            }
+
+            impl Serialize for $name {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    $name::serialize(self, serializer)
+                }
+            }
         )*
     };
 }

@@ -114,11 +114,16 @@ fn start<'p>(
 
     let (ours, theirs) = pair()?;
     let cloned = {
-        let _own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
+        let own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
         let flags = if namespaces.staged() { 0 } else { namespaces.create };
-        steps.step("clone", || {
+        let cloned = steps.step("clone", || {
             sys::clone3(flags).map_err(|error| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)))
-        })?
+        })?;
+        if matches!(cloned, sys::Cloned::Child) {
+            // Only the parent goes back; the child closes the descriptors with all others.
+            std::mem::forget(own);
+        }
+        cloned
     };
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -179,12 +184,14 @@ impl Work<'_, '_> {
             self.sync.go(Go::Mapped)?;
         }
         let made = self.make_cgroups()?;
+        // The rules for devices first: between "deny all" and what is allowed again, an init that is
+        // in the group already could not make its nodes.
+        let writes = if made { &*plan.cgroup.writes } else { &[] };
+        let (devices, limits) = writes.split_at(writes.iter().take_while(|write| write.file.starts_with("devices.")).count());
+        self.steps.step("device rules", || tree::apply_all(&plan.cgroup.dirs, devices))?;
         // From here on init can go the whole way to "ready" beside us.
         self.sync.go(Go::CgroupMade).or_else(|_| Ok::<(), anyhow::Error>(()))?;
-        if made {
-            let plan = &plan.cgroup;
-            self.steps.step("limits", || tree::apply_all(&plan.dirs, &plan.writes))?;
-        }
+        self.steps.step("limits", || tree::apply_all(&plan.cgroup.dirs, limits))?;
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
                 let hint = if error.kind() == ErrorKind::PermissionDenied { "; going below one's own takes CAP_SYS_RESOURCE" } else { "" };

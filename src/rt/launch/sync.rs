@@ -138,8 +138,9 @@ impl Channel {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let peeked = loop {
             match recvmsg(&self.0, &mut [IoSliceMut::new(&mut short)], &mut control, RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok((None, Vec::new(), None)),
+                // It ended with a word of ours unread. The kernel says so once, and before it hands out
+                // what the other side had said.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 other => break other.at(|| "listening to the other side of the set-up".into())?,
             }
         };
@@ -154,8 +155,12 @@ impl Channel {
             &mut short
         };
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
-            .at(|| "listening to the other side of the set-up".into())?;
+        let got = loop {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut *buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+                other => break other.at(|| "listening to the other side of the set-up".into())?,
+            }
+        };
         let mut fd = None;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message {
@@ -195,6 +200,16 @@ mod tests {
         let (_read, write) = rustix::pipe::pipe().unwrap();
         init.say(&Said::Terminal(write)).unwrap();
         assert!(matches!(parent.listen().unwrap(), Said::Terminal(_)));
+    }
+
+    #[test]
+    fn last_words_are_heard() {
+        let (parent, init) = pair().unwrap();
+        parent.go(Go::CgroupMade).unwrap();
+        init.say(&Said::Failed("why".into())).unwrap();
+        drop(init);
+        assert!(matches!(parent.listen().unwrap(), Said::Failed(line) if line == "why"));
+        assert!(matches!(parent.listen().unwrap(), Said::End));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+mod entry;
 pub mod error;
 pub mod proc;
 pub mod signals;

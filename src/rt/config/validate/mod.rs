@@ -70,7 +70,7 @@ fn version(version: &str, problems: &mut Problems) {
     if numbers.len() != 3 || !numbers.iter().all(number) || !rest_ok {
         problems.invalid("/ociVersion", format!("must be a version such as 1.3.0, is \"{version}\""));
     } else if numbers[0] != "1" {
-        problems.invalid("/ociVersion", format!("is {version}, but this runtime speaks 1.x only"));
+        problems.unavailable("/ociVersion", format!("is {version}, but this runtime speaks 1.x only"));
     }
 }
 
@@ -81,7 +81,8 @@ fn uts_name(spec: &Spec<'_>, name: Option<&Str<'_>>, pointer: &str, problems: &m
         problems.invalid(pointer, format!("must be at most 64 bytes long, has {}", name.len()));
     }
     if !linux::has_namespace(spec, "uts") {
-        problems.invalid(
+        // The spec allows it; this runtime leaves the host's name alone.
+        problems.unavailable(
             pointer,
             "needs a uts namespace in /linux/namespaces, or the host's own name would change",
         );

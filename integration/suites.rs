@@ -1,0 +1,64 @@
+//! The suites that are programs of their own, as tests: each must end well on the release binary.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn rt() -> String {
+    std::env::var("RT_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rt").to_owned())
+}
+
+/// Runs a program below the top directory and gives out what it printed.
+#[track_caller]
+fn suite(program: &str, args: &[&str]) -> String {
+    let output = Command::new(top().join(program)).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} ended with {}\n{text}\n{errors}", output.status);
+    text
+}
+
+/// The runtime-tools programs: all pass but those whose fault is proven in spec-tests/README.md.
+#[test]
+fn oci_validation_programs() {
+    let expected = top().join("spec-tests/validation/expected");
+    let text = suite("spec-tests/validation/run", &[&rt(), "--expect", expected.to_str().unwrap()]);
+    let known = std::fs::read_to_string(expected).unwrap();
+    let known = known.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    let passed: usize = text
+        .lines()
+        .find_map(|line| line.strip_prefix("validation: ")?.split(' ').next()?.parse().ok())
+        .expect("a last line with the count");
+    assert!(passed >= 58 - known, "{text}");
+}
+
+#[test]
+fn containerd() {
+    let text = suite("integration/containerd/run", &[&rt()]);
+    assert!(text.lines().any(|line| line.starts_with("containerd: ") && line.ends_with(" 0 failed")), "{text}");
+}
+
+/// The benchmark works and shows all contenders; what it measures never fails a test.
+#[test]
+fn benchmark() {
+    let out = std::env::temp_dir().join(format!("rt-bench-{}", std::process::id()));
+    let text = suite("integration/bench/bench", &["--rt", &rt(), "--rounds", "5", "--out", out.to_str().unwrap()]);
+    for contender in ["| floor |", "| rt |", "| crun |", "| runc |"] {
+        assert!(text.contains(contender), "{contender} is missing in:\n{text}");
+    }
+    for file in ["table.md", "results.json", "bench.svg"] {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    std::fs::remove_dir_all(out).unwrap();
+}
+
+/// The README's first command ends with a container that ran.
+#[test]
+fn try_out() {
+    let text = suite("contrib/try", &[]);
+    assert!(text.contains("hello from rt"), "{text}");
+    assert!(text.contains("\"status\": \"running\""), "{text}");
+}
