@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, fstatfs, major, makedev, minor, mknodat, readlinkat, statat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, fstatfs, major, makedev, minor, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -70,6 +70,9 @@ pub(super) struct Builder<'s> {
     early: std::vec::IntoIter<OwnedFd>,
     /// The host's mounts are not cut off yet: each bind mount has to be, unless it is to be shared.
     shares: bool,
+    /// New tmpfs mounts by their destination: what is in them, we have made. A mount point directly
+    /// below one needs no walk from the root.
+    fresh: Vec<(String, OwnedFd)>,
     /// The directory that the last device went to.
     device_dir: Option<(String, OwnedFd)>,
     /// /dev/null, detached, for masking files.
@@ -80,7 +83,7 @@ pub(super) struct Builder<'s> {
 
 impl<'s> Builder<'s> {
     pub(super) fn new(tree: &'s Tree, early: Vec<OwnedFd>, shares: bool) -> Self {
-        Builder { tree, early: early.into_iter(), shares, device_dir: None, null: None, empty: None }
+        Builder { tree, early: early.into_iter(), shares, fresh: Vec::new(), device_dir: None, null: None, empty: None }
     }
 
     /// Does one mount of the plan.
@@ -94,13 +97,15 @@ impl<'s> Builder<'s> {
 
     fn try_mount(&mut self, mount: &Mount<'_>) -> Result<()> {
         let destination = &*mount.destination;
+        // Whatever is mounted now may cover what was there.
+        self.fresh.retain(|(known, _)| !known.starts_with(destination));
         match &mount.what {
             What::New { fstype, source, data, superblock, copy_up } => {
                 let target = if ["proc", "sysfs"].contains(fstype) {
                     // What is written below it later must reach the kernel.
                     self.real_directory(destination)?
                 } else {
-                    self.tree.directory(destination)?
+                    self.mount_point(destination)?
                 };
                 refuse_inside_proc(&target, destination)?;
                 let mut data: Vec<&str> = data.iter().map(|word| &**word).collect();
@@ -125,7 +130,11 @@ impl<'s> Builder<'s> {
                     set(&made, mount.attributes, false).at(|| "setting its attributes".into())?;
                 }
                 set(&made, mount.recursive, true).at(|| "setting its attributes".into())?;
-                finish(&made, mount.propagation)
+                finish(&made, mount.propagation)?;
+                if *fstype == "tmpfs" && !*copy_up && !by_mount {
+                    self.fresh.push((destination.to_owned(), made));
+                }
+                Ok(())
             }
             What::Bind { source, recursive, early, .. } => {
                 let made = match early.then(|| self.early.next()).flatten() {
@@ -142,7 +151,7 @@ impl<'s> Builder<'s> {
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)
                     == FileType::Directory;
                 let target =
-                    if is_directory { self.tree.directory(destination)? } else { self.tree.file(destination)? };
+                    if is_directory { self.mount_point(destination)? } else { self.tree.file(destination)? };
                 refuse_inside_proc(&target, destination)?;
                 attach(&made, &target).map_err(|error| match error {
                     Errno::NOTDIR | Errno::ISDIR => anyhow!(
@@ -179,6 +188,20 @@ impl<'s> Builder<'s> {
                 finish(&target, mount.propagation)
             }
         }
+    }
+
+    /// The directory to mount on, made where it is missing.
+    fn mount_point(&self, path: &str) -> Result<OwnedFd> {
+        let below = path.rsplit_once('/').and_then(|(parent, name)| {
+            self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name))
+        });
+        let Some((parent, name)) = below else { return self.tree.directory(path) };
+        match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).at(|| "making the directory".into()),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(parent, name, flags, Mode::empty()).at(|| "opening the directory".into())
     }
 
     /// The directory at `path`, made where it is missing, that no link leads to.
