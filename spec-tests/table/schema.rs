@@ -27,7 +27,10 @@ fn check_all(folder: &str) -> Vec<(String, Done)> {
 
 /// Findings against the document itself, not against what this host has.
 fn about_the_document(done: &Done) -> Vec<&str> {
-    done.stdout.lines().filter(|line| !line.ends_with(" [this host]") && !line.ends_with(" [warning]") && *line != "ok").collect()
+    done.stdout
+        .lines()
+        .filter(|line| !line.ends_with(" [this host]") && !line.ends_with(" [warning]") && *line != "ok")
+        .collect()
 }
 
 #[test]
