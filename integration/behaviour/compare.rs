@@ -48,9 +48,19 @@ fn variants<'p>(place: &'p Place, script: &str) -> Vec<(&'static str, Bundle<'p>
     let mut mapped = bundle(place, script);
     mapped.with_user_namespace();
     let mut filtered = bundle(place, script);
-    filtered.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
-        "syscalls": [{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]}));
-    vec![("plain", plain), ("host's cgroups", host_cgroups), ("user", user), ("powerful", powerful), ("mapped", mapped), ("filtered", filtered)]
+    filtered.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]}),
+    );
+    vec![
+        ("plain", plain),
+        ("host's cgroups", host_cgroups),
+        ("user", user),
+        ("powerful", powerful),
+        ("mapped", mapped),
+        ("filtered", filtered),
+    ]
 }
 
 /// Runs every variant and compares what `normal` leaves of the output.
@@ -74,30 +84,47 @@ fn status_of_the_process() {
     // Not compared: what the kernel counts (memory, page faults, switches) and process ids, as the two
     // start a different number of processes before the program.
     // SigIgn not either: the Go runtime leaves a real-time signal ignored in runc's programs.
-    compare("grep -E '^(Name|Umask|State|TracerPid|Uid|Gid|Groups|SigPnd|SigBlk|SigCgt|ShdPnd|Cap.*|NoNewPrivs|Seccomp|Seccomp_filters|Speculation.*|Cpus_allowed|Mems_allowed|Threads):' /proc/self/status", as_it_is);
+    compare(
+        "grep -E '^(Name|Umask|State|TracerPid|Uid|Gid|Groups|SigPnd|SigBlk|SigCgt|ShdPnd|Cap.*|NoNewPrivs|Seccomp|Seccomp_filters|Speculation.*|Cpus_allowed|Mems_allowed|Threads):' /proc/self/status",
+        as_it_is,
+    );
 }
 
 #[test]
 fn mounts() {
     compare("cat /proc/self/mountinfo", |text, ours| {
-        let mut lines: Vec<String> = text.lines().map(|line| {
-            let (before, after) = line.split_once(" - ").unwrap();
-            let before: Vec<&str> = before.split(' ').collect();
-            let after: Vec<&str> = after.split(' ').collect();
-            let (root, point, mut options, mut fstype, mut superblock) = (before[3], before[4], before[5].to_owned(), after[0], after[2].to_owned());
-            let masked = ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"];
-            if masked.contains(&point) {
-                // rt masks with the host's null device, which the container cannot have prepared, and
-                // with one small tmpfs for all directories.
-                (options, fstype, superblock) = (String::new(), "", String::new());
-            }
-            if point == "/sys/fs/cgroup" && !ours {
-                // The document asks for ro; runc 1.1 forgets it for the upper directory beside a cgroup namespace.
-                options = options.replacen("rw", "ro", 1);
-            }
-            format!("{point} {root} {options} {} {fstype} {superblock}\n", before[6..].join(" "))
-        }).collect();
+        let mut lines: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let (before, after) = line.split_once(" - ").unwrap();
+                let before: Vec<&str> = before.split(' ').collect();
+                let after: Vec<&str> = after.split(' ').collect();
+                let (root, point, mut options, mut fstype, mut superblock) =
+                    (before[3], before[4], before[5].to_owned(), after[0], after[2].to_owned());
+                let masked = [
+                    "/proc/acpi",
+                    "/proc/asound",
+                    "/proc/kcore",
+                    "/proc/keys",
+                    "/proc/latency_stats",
+                    "/proc/timer_list",
+                    "/proc/timer_stats",
+                    "/proc/sched_debug",
+                    "/sys/firmware",
+                    "/proc/scsi",
+                ];
+                if masked.contains(&point) {
+                    // rt masks with the host's null device, which the container cannot have prepared, and
+                    // with one small tmpfs for all directories.
+                    (options, fstype, superblock) = (String::new(), "", String::new());
+                }
+                if point == "/sys/fs/cgroup" && !ours {
+                    // The document asks for ro; runc 1.1 forgets it for the upper directory beside a cgroup namespace.
+                    options = options.replacen("rw", "ro", 1);
+                }
+                format!("{point} {root} {options} {} {fstype} {superblock}\n", before[6..].join(" "))
+            })
+            .collect();
         // runc binds the default devices of a user namespace in an order that changes from run to run.
         let devices = ["/dev/null ", "/dev/zero ", "/dev/full ", "/dev/random ", "/dev/urandom ", "/dev/tty "];
         let is_device = |line: &String| devices.iter().any(|device| line.starts_with(device));
@@ -113,18 +140,27 @@ fn limits_cgroups_and_environment() {
     compare("cat /proc/self/limits", as_it_is);
     // On a hybrid host runc joins the group of cgroup v2 too, which holds no controller; rt leaves it alone.
     compare("grep -v ^0:: /proc/self/cgroup", as_it_is);
-    compare("env; pwd; id; hostname; umask; cat /proc/self/oom_score_adj /proc/self/setgroups /proc/self/uid_map /proc/self/gid_map; cat /proc/self/personality; cut -d' ' -f4-7,19,41 /proc/1/stat", as_it_is);
+    compare(
+        "env; pwd; id; hostname; umask; cat /proc/self/oom_score_adj /proc/self/setgroups /proc/self/uid_map /proc/self/gid_map; cat /proc/self/personality; cut -d' ' -f4-7,19,41 /proc/1/stat",
+        as_it_is,
+    );
 }
 
 #[test]
 fn devices_and_links() {
-    compare("for f in /dev/*; do stat -c '%n %F %a %u:%g %t:%T' $f; done; for l in /dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx; do readlink $l; done", |text, _| {
-        // runc makes this link only where the host has /proc/kcore: rt as the other kernels have it.
-        // In a user namespace /dev/mqueue belongs to who made the IPC namespace: to the host's root where
-        // one clone makes all, to the mapped one where runc makes them one by one. Its mode is 1777.
-        let known = ["/dev/core ", "/dev/mqueue "];
-        text.lines().filter(|line| !known.iter().any(|known| line.starts_with(known))).map(|line| line.to_owned() + "\n").collect()
-    });
+    compare(
+        "for f in /dev/*; do stat -c '%n %F %a %u:%g %t:%T' $f; done; for l in /dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx; do readlink $l; done",
+        |text, _| {
+            // runc makes this link only where the host has /proc/kcore: rt as the other kernels have it.
+            // In a user namespace /dev/mqueue belongs to who made the IPC namespace: to the host's root where
+            // one clone makes all, to the mapped one where runc makes them one by one. Its mode is 1777.
+            let known = ["/dev/core ", "/dev/mqueue "];
+            text.lines()
+                .filter(|line| !known.iter().any(|known| line.starts_with(known)))
+                .map(|line| line.to_owned() + "\n")
+                .collect()
+        },
+    );
 }
 
 #[test]
@@ -158,7 +194,11 @@ fn errors_of_the_program() {
         let Some((ours, theirs)) = both(&bundle) else { return };
         assert_eq!((ours.code, theirs.code), (1, 1));
         // "…exec: \"no-such\": executable file not found in $PATH"
-        let words = theirs.stderr.rsplit_once("exec: ").map(|(_, words)| words.trim_end().trim_end_matches('"').replace("\\\"", "\"")).unwrap();
+        let words = theirs
+            .stderr
+            .rsplit_once("exec: ")
+            .map(|(_, words)| words.trim_end().trim_end_matches('"').replace("\\\"", "\""))
+            .unwrap();
         assert!(ours.stderr.contains(&format!("exec: {words}")), "{words:?} is not in {}", ours.stderr);
     }
 }
@@ -178,7 +218,12 @@ fn state() {
     let ours = place.state(&id);
     let (root, other) = (place.dir.join("runc"), place.id("d"));
     let runc = |args: &str| host(&format!("runc --root {} {args}", root.display()));
-    host(&format!("runc --root {} create --bundle {} {other} </dev/null >/dev/null 2>&1", root.display(), bundle.path())).ok();
+    host(&format!(
+        "runc --root {} create --bundle {} {other} </dev/null >/dev/null 2>&1",
+        root.display(),
+        bundle.path()
+    ))
+    .ok();
     let theirs: Value = serde_json::from_str(&runc(&format!("state {other}")).ok().stdout).unwrap();
     runc(&format!("delete --force {other}")).ok();
     let keys = |state: &Value| {

@@ -42,7 +42,10 @@ fn namespace(pid: &str, file: &str) -> String {
 fn noting(bundle: &mut Bundle<'_>) {
     for kind in KINDS {
         let log = trace(bundle, kind, "log");
-        bundle.set(&format!("/hooks/{kind}"), json!([sh(&format!("echo {kind} 1 >>{log}")), sh(&format!("echo {kind} 2 >>{log}"))]));
+        bundle.set(
+            &format!("/hooks/{kind}"),
+            json!([sh(&format!("echo {kind} 1 >>{log}")), sh(&format!("echo {kind} 2 >>{log}"))]),
+        );
     }
 }
 
@@ -63,7 +66,10 @@ fn hooks_run_in_their_order() {
     let log = read(&bundle, "log");
     assert!(log.starts_with(WHOLE_ORDER), "{log}");
     // poststart runs beside the program: after it was started, whatever it does meanwhile.
-    assert_eq!(log.lines().filter(|line| line.starts_with("poststart")).collect::<Vec<_>>(), ["poststart 1", "poststart 2"]);
+    assert_eq!(
+        log.lines().filter(|line| line.starts_with("poststart")).collect::<Vec<_>>(),
+        ["poststart 1", "poststart 2"]
+    );
     place.rt(&["kill", &id, "KILL"]).ok();
     place.wait_for(&id, "stopped");
     assert!(!read(&bundle, "log").contains("poststop"));
@@ -88,7 +94,8 @@ fn each_kind_gets_the_state_in_the_right_namespaces() {
     bundle.set("/annotations", json!({"key": "value"}));
     for kind in KINDS {
         let (state, ns) = (trace(&bundle, kind, &format!("{kind}.state")), trace(&bundle, kind, &format!("{kind}.ns")));
-        let script = format!("cat >{state}; for n in mnt pid net uts ipc; do readlink /proc/self/ns/$n; done >{ns}; pwd >>{ns}");
+        let script =
+            format!("cat >{state}; for n in mnt pid net uts ipc; do readlink /proc/self/ns/$n; done >{ns}; pwd >>{ns}");
         bundle.set(&format!("/hooks/{kind}"), json!([sh(&script)]));
     }
     let id = place.id("c");
@@ -99,10 +106,15 @@ fn each_kind_gets_the_state_in_the_right_namespaces() {
     place.rt(&["start", &id]).ok();
     place.rt(&["delete", "--force", &id]).ok();
     for (kind, status, hook_pid, namespaces) in [
-        ("prestart", "created", &*pid, &outside), ("createRuntime", "created", &pid, &outside), ("createContainer", "created", "1", &inside),
-        ("startContainer", "created", "1", &inside), ("poststart", "running", &pid, &outside), ("poststop", "stopped", "0", &outside),
+        ("prestart", "created", &*pid, &outside),
+        ("createRuntime", "created", &pid, &outside),
+        ("createContainer", "created", "1", &inside),
+        ("startContainer", "created", "1", &inside),
+        ("poststart", "running", &pid, &outside),
+        ("poststop", "stopped", "0", &outside),
     ] {
-        let state: Value = serde_json::from_str(&read(&bundle, &format!("{kind}.state"))).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let state: Value = serde_json::from_str(&read(&bundle, &format!("{kind}.state")))
+            .unwrap_or_else(|error| panic!("{kind}: {error}"));
         // The spec names no moment at which the one word changes to the other for hooks of create:
         // runc says "creating" there, crun "created".
         assert_eq!(state["status"], status, "{kind}");
@@ -126,12 +138,22 @@ fn each_kind_finds_its_moment() {
     bundle.set("/hooks/createRuntime", json!([sh(&format!(
         "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); grep -c ' {root}/dev/pts ' /proc/$pid/mountinfo >{root}/runtime; grep -c ' - proc ' /proc/$pid/mountinfo >>{root}/runtime; grep -c {root}/dev/pts /proc/self/mountinfo >>{root}/runtime; true"
     ))]));
-    bundle.set("/hooks/createContainer", json!([sh(&format!("test -c {root}/dev/null && test -d {root}/proc/1 && echo seen >{root}/container"))]));
-    bundle.set("/hooks/startContainer", json!([sh("test -c /dev/null && test -d /proc/1 && echo $(cat /proc/1/comm) >/start")]));
+    bundle.set(
+        "/hooks/createContainer",
+        json!([sh(&format!("test -c {root}/dev/null && test -d {root}/proc/1 && echo seen >{root}/container"))]),
+    );
+    bundle.set(
+        "/hooks/startContainer",
+        json!([sh("test -c /dev/null && test -d /proc/1 && echo $(cat /proc/1/comm) >/start")]),
+    );
     bundle.create("c", &[]).ok();
     let runtime = read(&bundle, "runtime");
     let counts: Vec<&str> = runtime.lines().collect();
-    assert_eq!((counts[0], counts[2]), ("1", "0"), "mounted in the container's mount namespace, not in the runtime's: {runtime}");
+    assert_eq!(
+        (counts[0], counts[2]),
+        ("1", "0"),
+        "mounted in the container's mount namespace, not in the runtime's: {runtime}"
+    );
     assert_eq!(read(&bundle, "container"), "seen\n");
     assert_eq!(read(&bundle, "start"), "");
     place.rt(&["start", &place.id("c")]).ok();
@@ -145,7 +167,9 @@ fn arguments_environment_and_descriptors() {
     let mut bundle = writable(&place, "true");
     for kind in KINDS {
         let out = trace(&bundle, kind, &format!("{kind}.out"));
-        let script = format!("{{ printf '[%s]' \"$0\" \"$@\"; echo; cat /proc/self/environ | tr '\\0' '\n' | grep -v -e ^PWD= -e ^SHLVL= -e ^PATH= | tr '\n' ' '; echo; echo; for f in /proc/self/fd/*; do n=${{f##*/}}; if test -e $f; then echo $n; fi; done; }} >{out}");
+        let script = format!(
+            "{{ printf '[%s]' \"$0\" \"$@\"; echo; cat /proc/self/environ | tr '\\0' '\n' | grep -v -e ^PWD= -e ^SHLVL= -e ^PATH= | tr '\n' ' '; echo; echo; for f in /proc/self/fd/*; do n=${{f##*/}}; if test -e $f; then echo $n; fi; done; }} >{out}"
+        );
         bundle.set(&format!("/hooks/{kind}"), json!([{"path": "/bin/sh", "args": ["/odd/sh", "-c", script, "zero", "a b", ""], "env": ["A=1", "B=two words"]}]));
     }
     bundle.write();
@@ -159,7 +183,11 @@ fn arguments_environment_and_descriptors() {
         // Both shells add something of their own, which is not compared.
         assert_eq!(lines[..2], ["[zero][a b][]", "A=1 B=two words "], "{kind}");
         // 3 is the directory that the shell itself reads, 10 and more are where it saves its streams.
-        let open: Vec<&str> = lines[2..].iter().copied().filter(|number| !number.is_empty() && number.parse::<u32>().unwrap() < 10).collect();
+        let open: Vec<&str> = lines[2..]
+            .iter()
+            .copied()
+            .filter(|number| !number.is_empty() && number.parse::<u32>().unwrap() < 10)
+            .collect();
         assert!(open.starts_with(&["0", "1", "2"]) && open.len() <= 4, "{kind}: {open:?}");
     }
 }
@@ -170,7 +198,8 @@ fn a_hook_without_arguments_or_environment() {
     let mut bundle = writable(&place, "true");
     let script = place.dir.join("hook.sh");
     let out = place.dir.join("out");
-    fs::write(&script, format!("#!/bin/sh\necho $0 $# $(tr '\\0' ' ' </proc/$$/environ) >{}\n", out.display())).unwrap();
+    fs::write(&script, format!("#!/bin/sh\necho $0 $# $(tr '\\0' ' ' </proc/$$/environ) >{}\n", out.display()))
+        .unwrap();
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     bundle.set("/hooks/createRuntime", json!([{"path": script}]));
     bundle.run("c").ok();
@@ -185,10 +214,20 @@ fn a_hook_of_create_that_fails_takes_the_container_with_it() {
             let mut bundle = writable(&place, "echo never >/program");
             noting(&mut bundle);
             let log = trace(&bundle, kind, "log");
-            bundle.set(&format!("/hooks/{kind}"), json!([sh(&format!("echo {kind} >>{log}; echo to-stdout; echo to-stderr >&2; exit 7")), sh(&format!("echo second >>{log}"))]));
+            bundle.set(
+                &format!("/hooks/{kind}"),
+                json!([
+                    sh(&format!("echo {kind} >>{log}; echo to-stdout; echo to-stderr >&2; exit 7")),
+                    sh(&format!("echo second >>{log}"))
+                ]),
+            );
             let done = if verb == "create" { bundle.create("c", &[]) } else { bundle.run("c") };
             let done = done.fails_with(&format!("/hooks/{kind}/0"));
-            assert!(done.stderr.contains("exit status 7") && done.stderr.contains("to-stdout to-stderr"), "{}", done.stderr);
+            assert!(
+                done.stderr.contains("exit status 7") && done.stderr.contains("to-stdout to-stderr"),
+                "{}",
+                done.stderr
+            );
             let log = read(&bundle, "log");
             assert!(log.ends_with(&format!("{kind}\npoststop 1\npoststop 2\n")), "{verb} {kind}: {log}");
             assert!(!log.contains("second") && !bundle.rootfs("program").exists());
@@ -256,7 +295,11 @@ fn a_hook_that_cannot_be_started_is_a_failure() {
         let mut bundle = place.bundle("true");
         bundle.set(&format!("/hooks/{kind}"), json!([{"path": "/no/such/hook"}]));
         let done = bundle.create("c", &[]).fails_with(&format!("/hooks/{kind}/0"));
-        assert!(done.stderr.contains("/no/such/hook") && done.stderr.contains("no such file or directory"), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("/no/such/hook") && done.stderr.contains("no such file or directory"),
+            "{}",
+            done.stderr
+        );
         assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
     }
 }
@@ -284,7 +327,10 @@ fn a_hook_may_write_much_and_read_nothing() {
     let place = Place::new();
     let mut bundle = writable(&place, "true");
     for kind in KINDS {
-        bundle.set(&format!("/hooks/{kind}"), json!([sh("exec <&-; head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2")]));
+        bundle.set(
+            &format!("/hooks/{kind}"),
+            json!([sh("exec <&-; head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2")]),
+        );
     }
     // A state that does not fit into a pipe.
     bundle.set("/annotations", json!({"big": "x".repeat(300_000)}));

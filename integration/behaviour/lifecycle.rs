@@ -36,7 +36,11 @@ fn create_start_kill_delete() {
 fn the_exit_status_is_the_programs() {
     let place = Place::new();
     assert_eq!(place.bundle("exit 7").run("seven").code, 7);
-    assert_eq!(place.bundle("kill -9 $$").run("nine").code, 0, "the first process of a pid namespace cannot kill itself");
+    assert_eq!(
+        place.bundle("kill -9 $$").run("nine").code,
+        0,
+        "the first process of a pid namespace cannot kill itself"
+    );
     let mut bundle = place.bundle("kill -TERM $$; sleep 1");
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
     assert_eq!(bundle.run("term").code, 128 + 15);
@@ -116,9 +120,15 @@ fn ids_that_name_no_container_are_refused_by_every_verb() {
     fs::create_dir_all(&place.root).unwrap();
     let long = "a".repeat(1025);
     for id in ["", ".", "..", "../up", "a/b", "/abs", "a b", "ä", "a\n", "a:b", &long] {
-        for verb in [vec!["create", "--bundle", bundle.path()], vec!["run", "--bundle", bundle.path()], vec!["state"],
-            vec!["start"], vec!["kill"], vec!["delete"], vec!["delete", "--force"]]
-        {
+        for verb in [
+            vec!["create", "--bundle", bundle.path()],
+            vec!["run", "--bundle", bundle.path()],
+            vec!["state"],
+            vec!["start"],
+            vec!["kill"],
+            vec!["delete"],
+            vec!["delete", "--force"],
+        ] {
             let mut args = verb.clone();
             args.extend(["--", id]);
             place.rt(&args).fails_with("invalid container ID");
@@ -153,7 +163,12 @@ fn a_pid_file_is_gone_after_a_failed_create() {
     bundle.set("/process/args", json!(["/no/such/program"]));
     let pid_file = place.dir.join("pid");
     bundle.create("c", &["--pid-file", pid_file.to_str().unwrap()]).fails_with("no such file or directory");
-    let left: Vec<_> = fs::read_dir(&place.dir).unwrap().flatten().map(|e| e.file_name()).filter(|n| n.to_string_lossy().contains("pid")).collect();
+    let left: Vec<_> = fs::read_dir(&place.dir)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .filter(|n| n.to_string_lossy().contains("pid"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     // One that cannot be written fails the create.
     bundle.script("true");
@@ -167,7 +182,8 @@ fn a_detached_run_returns_while_the_container_runs() {
     let bundle = place.bundle("echo here; exec sleep 100");
     bundle.write();
     let (id, pid_file) = (place.id("c"), place.dir.join("pid"));
-    let mut command = place.command(&["run", "-d", "--bundle", bundle.path(), "--pid-file", pid_file.to_str().unwrap(), &id]);
+    let mut command =
+        place.command(&["run", "-d", "--bundle", bundle.path(), "--pid-file", pid_file.to_str().unwrap(), &id]);
     let out = fs::File::create(bundle.dir.join("out")).unwrap();
     finish(command.stdin(Stdio::null()).stdout(out).spawn().unwrap()).ok();
     let state = place.state(&id);
@@ -231,7 +247,15 @@ fn signals_have_names_and_numbers() {
     place.rt(&["start", &id]).ok();
     wait_until("ready", || bundle.output() == "ready\n");
     let mut expected = "ready\n".to_owned();
-    for (signal, trap) in [("HUP", "HUP"), ("SIGUSR1", "USR1"), ("usr2", "USR2"), ("10", "USR1"), ("RTMIN+3", "+3"), ("37", "+3"), ("SIGRTMIN+3", "+3")] {
+    for (signal, trap) in [
+        ("HUP", "HUP"),
+        ("SIGUSR1", "USR1"),
+        ("usr2", "USR2"),
+        ("10", "USR1"),
+        ("RTMIN+3", "+3"),
+        ("37", "+3"),
+        ("SIGRTMIN+3", "+3"),
+    ] {
         place.rt(&["kill", &id, signal]).ok();
         expected += &format!("{trap}\n");
         wait_until(signal, || bundle.output() == expected);
@@ -317,7 +341,11 @@ fn a_create_that_fails_leaves_nothing() {
         ("/mounts/7", "/mounts/7", bind("/no/such/source", &["bind"])),
         ("/mounts/7", "/mounts/7", json!({"destination": "/mnt", "type": "tmpfs", "options": ["no-such-option=1"]})),
         ("/mounts/7", "/mounts/7", json!({"destination": "/mnt", "type": "no-such-fs", "source": "x"})),
-        ("not a directory", "/mounts/7", json!({"destination": "/etc/passwd", "type": "bind", "source": "/tmp", "options": ["bind"]})),
+        (
+            "not a directory",
+            "/mounts/7",
+            json!({"destination": "/etc/passwd", "type": "bind", "source": "/tmp", "options": ["bind"]}),
+        ),
         ("/linux/resources/cpu/cpus", "/linux/resources/cpu", json!({"cpus": "4000"})),
         ("/linux/namespaces/6", "/linux/namespaces/6", json!({"type": "user", "path": "/etc/passwd"})),
         ("/linux/sysctl", "/linux/sysctl", json!({"net.ipv4.no_such_thing": "1"})),
@@ -418,7 +446,13 @@ fn a_create_that_is_asked_to_end_cleans_up_itself() {
     let script = format!("touch {}; exec sleep 60", started.display());
     bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
     bundle.write();
-    for (verb, signal) in [("create", Signal::TERM), ("create", Signal::INT), ("run", Signal::TERM), ("run", Signal::INT), ("create", Signal::HUP)] {
+    for (verb, signal) in [
+        ("create", Signal::TERM),
+        ("create", Signal::INT),
+        ("run", Signal::TERM),
+        ("run", Signal::INT),
+        ("create", Signal::HUP),
+    ] {
         let child = begin(&bundle, verb, &place.id("c"));
         wait_until("the hook", || started.exists());
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -453,7 +487,8 @@ fn of_four_starts_at_once_one_wins() {
     for _ in 0..5 {
         bundle.create("c", &[]).ok();
         let start = Instant::now();
-        let children: Vec<Child> = (0..4).map(|_| place.command(&["start", &id]).stderr(Stdio::piped()).spawn().unwrap()).collect();
+        let children: Vec<Child> =
+            (0..4).map(|_| place.command(&["start", &id]).stderr(Stdio::piped()).spawn().unwrap()).collect();
         let done: Vec<_> = children.into_iter().map(finish).collect();
         assert!(start.elapsed() < Duration::from_secs(5));
         assert_eq!(done.iter().filter(|done| done.code == 0).count(), 1, "{done:?}");
@@ -470,7 +505,8 @@ fn of_four_starts_at_once_one_wins() {
 fn with_streams(bundle: &Bundle<'_>, verb: &str, id: &str, redirections: &str) -> harness::Done {
     bundle.write();
     let root = bundle.place.root.display();
-    let bundle_option = if ["run", "create"].contains(&verb) { format!("--bundle {}", bundle.path()) } else { String::new() };
+    let bundle_option =
+        if ["run", "create"].contains(&verb) { format!("--bundle {}", bundle.path()) } else { String::new() };
     harness::host(&format!("{} --root {root} {verb} {bundle_option} {id} {redirections}", harness::RT))
 }
 

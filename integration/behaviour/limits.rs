@@ -60,7 +60,11 @@ fn memory_limits() {
     }
     lands(
         json!({"memory": {"limit": 67_108_864, "reservation": 33_554_432, "swappiness": 20, "disableOOMKiller": true}}),
-        &[("memory", "memory.limit_in_bytes", "67108864"), ("memory", "memory.soft_limit_in_bytes", "33554432"), ("memory", "memory.swappiness", "20")],
+        &[
+            ("memory", "memory.limit_in_bytes", "67108864"),
+            ("memory", "memory.soft_limit_in_bytes", "33554432"),
+            ("memory", "memory.swappiness", "20"),
+        ],
     );
     let place = Place::new();
     let mut bundle = place.bundle("exec sleep 100");
@@ -86,7 +90,10 @@ fn memory_and_swap() {
         json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}}),
         &[("memory", "memory.limit_in_bytes", "67108864"), ("memory", "memory.memsw.limit_in_bytes", "134217728")],
     );
-    lands(json!({"memory": {"limit": 67_108_864, "swap": 67_108_864}}), &[("memory", "memory.memsw.limit_in_bytes", "67108864")]);
+    lands(
+        json!({"memory": {"limit": 67_108_864, "swap": 67_108_864}}),
+        &[("memory", "memory.memsw.limit_in_bytes", "67108864")],
+    );
     lands(json!({"memory": {"limit": 67_108_864, "swap": -1}}), &[("memory", "memory.limit_in_bytes", "67108864")]);
     lands(json!({"memory": {"limit": -1}}), &[("memory", "memory.limit_in_bytes", "9223372036854771712")]);
     // Less memory with swap than without is a contradiction that the kernel refuses.
@@ -108,7 +115,10 @@ fn cpu_limits() {
     );
     lands(json!({"cpu": {"quota": -1}}), &[("cpu", "cpu.cfs_quota_us", "-1")]);
     if has("cpu", "cpu.cfs_burst_us") {
-        lands(json!({"cpu": {"period": 100_000, "quota": 50_000, "burst": 10_000}}), &[("cpu", "cpu.cfs_burst_us", "10000")]);
+        lands(
+            json!({"cpu": {"period": 100_000, "quota": 50_000, "burst": 10_000}}),
+            &[("cpu", "cpu.cfs_burst_us", "10000")],
+        );
     }
     if has("cpu", "cpu.idle") {
         lands(json!({"cpu": {"idle": 1}}), &[("cpu", "cpu.idle", "1")]);
@@ -120,7 +130,8 @@ fn realtime_limits() {
     if !has("cpu", "cpu.rt_runtime_us") {
         return;
     }
-    let parent: i64 = fs::read_to_string(mount_of("cpu").unwrap().join("cpu.rt_runtime_us")).unwrap().trim().parse().unwrap();
+    let parent: i64 =
+        fs::read_to_string(mount_of("cpu").unwrap().join("cpu.rt_runtime_us")).unwrap().trim().parse().unwrap();
     if parent < 10_000 {
         eprintln!("skipped: this host gives no realtime to its groups");
         return;
@@ -136,7 +147,10 @@ fn cpu_sets() {
     if !has("cpuset", "cpuset.cpus") {
         return;
     }
-    lands(json!({"cpu": {"cpus": "0", "mems": "0"}}), &[("cpuset", "cpuset.cpus", "0"), ("cpuset", "cpuset.mems", "0")]);
+    lands(
+        json!({"cpu": {"cpus": "0", "mems": "0"}}),
+        &[("cpuset", "cpuset.cpus", "0"), ("cpuset", "cpuset.mems", "0")],
+    );
     let place = Place::new();
     let mut bundle = place.bundle("grep Cpus_allowed_list /proc/self/status");
     bundle.set("/linux/resources/cpu", json!({"cpus": "0"}));
@@ -180,10 +194,12 @@ fn throttles() {
     lands(
         json!({"blockIO": {"throttleReadBpsDevice": numbers(1_000_000), "throttleWriteBpsDevice": numbers(2_000_000),
             "throttleReadIOPSDevice": numbers(300), "throttleWriteIOPSDevice": numbers(400)}}),
-        &[("blkio", "blkio.throttle.read_bps_device", &format!("{device} 1000000")),
+        &[
+            ("blkio", "blkio.throttle.read_bps_device", &format!("{device} 1000000")),
             ("blkio", "blkio.throttle.write_bps_device", &format!("{device} 2000000")),
             ("blkio", "blkio.throttle.read_iops_device", &format!("{device} 300")),
-            ("blkio", "blkio.throttle.write_iops_device", &format!("{device} 400"))],
+            ("blkio", "blkio.throttle.write_iops_device", &format!("{device} 400")),
+        ],
     );
 }
 
@@ -193,7 +209,10 @@ fn network_and_huge_pages() {
         lands(json!({"network": {"classID": 1_048_577}}), &[("net_cls", "net_cls.classid", "1048577")]);
     }
     if has("hugetlb", "hugetlb.2MB.limit_in_bytes") {
-        lands(json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}), &[("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304")]);
+        lands(
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}),
+            &[("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304")],
+        );
     }
 }
 
@@ -227,14 +246,17 @@ fn a_memory_limit_that_is_too_small_to_start_is_said() {
         // It may just be enough for this program, or the kernel may refuse the limit: all but a
         // silence, a hang, or a rest is fine.
         if done.code != 0 && done.code != 137 {
-            assert!(done.stderr.lines().count() == 1 && done.stderr.contains("/linux/resources/memory/limit"), "{limit}: {done:?}");
+            assert!(
+                done.stderr.lines().count() == 1 && done.stderr.contains("/linux/resources/memory/limit"),
+                "{limit}: {done:?}"
+            );
         }
         assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
     }
 }
 
 /// A container that opens device nodes. It writes to none of them.
-fn device_bundle<'p>(place: &'p Place, rules: Value) -> Bundle<'p> {
+fn device_bundle(place: &Place, rules: Value) -> Bundle<'_> {
     let mut bundle = place.bundle(
         "t() { (: <$1) 2>/dev/null && echo $1 yes || echo $1 no; }; w() { (: >$1) 2>/dev/null && echo $1 written || echo $1 refused; }; t /dev/zero; t /dev/kmsg; w /dev/kmsg; w /dev/null; t /dev/urandom",
     );
@@ -243,7 +265,8 @@ fn device_bundle<'p>(place: &'p Place, rules: Value) -> Bundle<'p> {
     for set in ["bounding", "permitted", "effective"] {
         bundle.push(&format!("/process/capabilities/{set}"), json!("CAP_SYSLOG"));
     }
-    bundle.set("/linux/devices", json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666}]));
+    bundle
+        .set("/linux/devices", json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666}]));
     bundle
 }
 
@@ -257,11 +280,20 @@ fn devices_are_refused_or_allowed() {
     for (rules, wanted) in [
         (json!([deny]), "/dev/kmsg no\n/dev/kmsg refused\n"),
         (json!([]), "/dev/kmsg no\n/dev/kmsg refused\n"),
-        (json!([deny, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]), "/dev/kmsg yes\n/dev/kmsg refused\n"),
-        (json!([deny, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm"},
-            {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "w"}]), "/dev/kmsg yes\n/dev/kmsg refused\n"),
+        (
+            json!([deny, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]),
+            "/dev/kmsg yes\n/dev/kmsg refused\n",
+        ),
+        (
+            json!([deny, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm"},
+            {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "w"}]),
+            "/dev/kmsg yes\n/dev/kmsg refused\n",
+        ),
         // Later rules win, so what is denied after all is denied.
-        (json!([{"allow": true, "type": "c", "major": 1, "minor": -1, "access": "rwm"}, deny]), "/dev/kmsg no\n/dev/kmsg refused\n"),
+        (
+            json!([{"allow": true, "type": "c", "major": 1, "minor": -1, "access": "rwm"}, deny]),
+            "/dev/kmsg no\n/dev/kmsg refused\n",
+        ),
     ] {
         let bundle = device_bundle(&place, rules.clone());
         let text = bundle.run("c").ok().stdout;
@@ -280,7 +312,11 @@ fn a_limit_that_the_kernel_cannot_give_is_an_error_that_names_it() {
     for (controller, resources, pointer) in [
         ("hugetlb", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}), "/linux/resources/hugepageLimits/0"),
         ("net_cls", json!({"network": {"classID": 1}}), "/linux/resources/network/classID"),
-        ("net_prio", json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}), "/linux/resources/network/priorities/0"),
+        (
+            "net_prio",
+            json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+            "/linux/resources/network/priorities/0",
+        ),
         ("rdma", json!({"rdma": {"mlx5_0": {"hcaHandles": 1}}}), "/linux/resources/rdma/mlx5_0"),
         ("pids", json!({"pids": {"limit": 1}}), "/linux/resources/pids/limit"),
     ] {
@@ -319,7 +355,9 @@ fn a_group_that_was_there_before_stays() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     assert!(lives, "a process that is not the container's was killed");
-    harness::wait_until("an empty group", || fs::read_to_string(dir("parent").join("cgroup.procs")).unwrap().is_empty());
+    harness::wait_until("an empty group", || {
+        fs::read_to_string(dir("parent").join("cgroup.procs")).unwrap().is_empty()
+    });
     remove_parents(&place);
 }
 

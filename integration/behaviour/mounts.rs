@@ -91,7 +91,9 @@ fn run_in_own_mounts(bundle: &Bundle<'_>, prepare: &str, after: &str) -> Done {
     let script = bundle.place.dir.join("own-mounts.sh");
     let text = format!(
         "set -e\nB={}\nR={}\nID={}\nrt() {{ {RT} --root $R \"$@\"; }}\n{prepare}\nrt run --bundle $B $ID\n{after}\n",
-        bundle.path(), bundle.place.root.display(), bundle.place.id("c")
+        bundle.path(),
+        bundle.place.root.display(),
+        bundle.place.id("c")
     );
     fs::write(&script, text).unwrap();
     host(&format!("unshare --mount --propagation private sh {}", script.display()))
@@ -127,7 +129,11 @@ fn options_of_a_mount() {
         (&["rnoatime"], &["noatime"], &["relatime"]),
         (&["rstrictatime"], &[], &["relatime", "noatime"]),
         (&["rnosymfollow", "rnodiratime"], &["nosymfollow", "nodiratime"], &[]),
-        (&["nosuid", "nodev", "noexec", "noatime", "ro", "nosymfollow"], &["nosuid", "nodev", "noexec", "noatime", "ro", "nosymfollow"], &[]),
+        (
+            &["nosuid", "nodev", "noexec", "noatime", "ro", "nosymfollow"],
+            &["nosuid", "nodev", "noexec", "noatime", "ro", "nosymfollow"],
+            &[],
+        ),
     ];
     for (index, (options, ..)) in cases.iter().enumerate() {
         bundle.push("/mounts", tmpfs(&format!("/m/{index}"), options));
@@ -190,7 +196,10 @@ fn options_of_a_file_system() {
 #[test]
 fn bind_mounts() {
     let place = Place::new();
-    let mut bundle = writable(&place, "cat /vol/file; echo new >/vol/made; cat /over; cat /new/deep/file; echo x >/ro/y || echo refused");
+    let mut bundle = writable(
+        &place,
+        "cat /vol/file; echo new >/vol/made; cat /over; cat /new/deep/file; echo x >/ro/y || echo refused",
+    );
     let volume = place.dir.join("volume");
     fs::create_dir(&volume).unwrap();
     fs::write(volume.join("file"), "content\n").unwrap();
@@ -226,12 +235,20 @@ fn what_is_below_a_bind_mount() {
     let volume = bundle.dir.join("volume");
     fs::create_dir(&volume).unwrap();
     for (name, options) in [
-        ("bind", vec!["bind"]), ("rbind", vec!["rbind"]), ("ro", vec!["rbind", "ro"]), ("rro", vec!["rbind", "rro"]),
-        ("both", vec!["rbind", "rnosuid", "rnoatime", "nodev"]), ("back", vec!["rbind", "rrw"]),
+        ("bind", vec!["bind"]),
+        ("rbind", vec!["rbind"]),
+        ("ro", vec!["rbind", "ro"]),
+        ("rro", vec!["rbind", "rro"]),
+        ("both", vec!["rbind", "rnosuid", "rnoatime", "nodev"]),
+        ("back", vec!["rbind", "rrw"]),
     ] {
         bundle.push("/mounts", bind(&format!("/{name}"), &volume, &options));
     }
-    let done = run_in_own_mounts(&bundle, "mount -t tmpfs -o rw x $B/volume; mkdir $B/volume/sub; mount -t tmpfs -o noexec y $B/volume/sub", "");
+    let done = run_in_own_mounts(
+        &bundle,
+        "mount -t tmpfs -o rw x $B/volume; mkdir $B/volume/sub; mount -t tmpfs -o noexec y $B/volume/sub",
+        "",
+    );
     let lines = table(&done.ok().stdout);
     assert!(!lines.iter().any(|line| line.point == "/bind/sub"), "bind takes one mount alone");
     assert!(at(&lines, "/rbind/sub").has("noexec"), "a mount keeps its own options");
@@ -254,7 +271,9 @@ fn a_bind_mount_keeps_what_its_source_is_mounted_with() {
     bundle.push("/mounts", bind("/more", &volume, &["bind", "ro"]));
     let done = run_in_own_mounts(&bundle, "mount -t tmpfs -o nosuid,noexec,noatime x $B/volume", "");
     let lines = table(&done.ok().stdout);
-    for (point, words) in [("/same", ["nosuid", "noexec", "noatime", "rw"]), ("/more", ["nosuid", "noexec", "noatime", "ro"])] {
+    for (point, words) in
+        [("/same", ["nosuid", "noexec", "noatime", "rw"]), ("/more", ["nosuid", "noexec", "noatime", "ro"])]
+    {
         assert!(words.iter().all(|word| at(&lines, point).has(word)), "{:?}", at(&lines, point));
     }
 }
@@ -273,7 +292,9 @@ fn propagation_of_mounts() {
     bundle.push("/mounts", tmpfs("/own", &["shared"]));
     let prepare = "mount -t tmpfs x $B/volume; mkdir $B/volume/sub; mount -t tmpfs y $B/volume/sub; mount --make-rshared $B/volume";
     let lines = table(&run_in_own_mounts(&bundle, prepare, "").ok().stdout);
-    let kind = |point: &str| at(&lines, point).propagation.iter().map(|word| word.split(':').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let kind = |point: &str| {
+        at(&lines, point).propagation.iter().map(|word| word.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(kind("/shared"), ["shared"]);
     assert_eq!(kind("/slave"), ["master"]);
     assert_eq!(kind("/private"), [""; 0]);
@@ -281,7 +302,10 @@ fn propagation_of_mounts() {
     assert_eq!((kind("/rshared"), kind("/rshared/sub")), (vec!["shared".into()], vec!["shared".into()]));
     assert_eq!((kind("/rslave"), kind("/rslave/sub")), (vec!["master".into()], vec!["master".into()]));
     assert_eq!((kind("/rprivate"), kind("/rprivate/sub")), (vec![], vec![]));
-    assert_eq!((kind("/runbindable"), kind("/runbindable/sub")), (vec!["unbindable".into()], vec!["unbindable".into()]));
+    assert_eq!(
+        (kind("/runbindable"), kind("/runbindable/sub")),
+        (vec!["unbindable".into()], vec!["unbindable".into()])
+    );
     assert!(at(&lines, "/own").is("shared"));
 }
 
@@ -289,8 +313,14 @@ fn propagation_of_mounts() {
 #[test]
 fn mounts_travel_where_the_document_wants_it() {
     let place = Place::new();
-    let mut bundle = writable(&place, "mkdir /out/by-container; mount -t tmpfs x /out/by-container; touch /out/mounted; while :; do test -e /in/sub/file && cat /in/sub/file && exit; sleep 0.02; done");
-    bundle.set("/process/capabilities", json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}));
+    let mut bundle = writable(
+        &place,
+        "mkdir /out/by-container; mount -t tmpfs x /out/by-container; touch /out/mounted; while :; do test -e /in/sub/file && cat /in/sub/file && exit; sleep 0.02; done",
+    );
+    bundle.set(
+        "/process/capabilities",
+        json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}),
+    );
     for name in ["out", "in"] {
         fs::create_dir(bundle.dir.join(name)).unwrap();
     }
@@ -306,8 +336,14 @@ fn mounts_travel_where_the_document_wants_it() {
 #[test]
 fn tmpcopyup() {
     let place = Place::new();
-    let mut bundle = writable(&place, "cd /data; stat -c '%n %a' .; for f in dir dir/file set-id link; do stat -c '%n %a %u:%g %F' $f; done; readlink link; cat dir/file; echo changed >dir/file; cat /proc/self/mountinfo");
-    bundle.set("/process/capabilities", json!({"bounding": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"], "effective": ["CAP_DAC_OVERRIDE"]}));
+    let mut bundle = writable(
+        &place,
+        "cd /data; stat -c '%n %a' .; for f in dir dir/file set-id link; do stat -c '%n %a %u:%g %F' $f; done; readlink link; cat dir/file; echo changed >dir/file; cat /proc/self/mountinfo",
+    );
+    bundle.set(
+        "/process/capabilities",
+        json!({"bounding": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"], "effective": ["CAP_DAC_OVERRIDE"]}),
+    );
     let data = bundle.rootfs("/data");
     fs::create_dir_all(data.join("dir")).unwrap();
     fs::write(data.join("dir/file"), "content\n").unwrap();
@@ -437,7 +473,8 @@ fn nothing_is_mounted_inside_proc() {
 fn overlays() {
     let place = Place::new();
     let mut bundle = writable(&place, "cat /o/a /o/b; echo new >/o/made; rm /o/a; ls /o");
-    let layers: Vec<_> = ["l".repeat(120), "m".repeat(120), "n".repeat(120)].iter().map(|name| place.dir.join(name)).collect();
+    let layers: Vec<_> =
+        ["l".repeat(120), "m".repeat(120), "n".repeat(120)].iter().map(|name| place.dir.join(name)).collect();
     for (layer, file) in layers.iter().zip(["a", "b", "c"]) {
         fs::create_dir(layer).unwrap();
         fs::write(layer.join(file), format!("{file}\n")).unwrap();
@@ -454,7 +491,10 @@ fn overlays() {
         let done = bundle.run("c").ok();
         assert!(done.stdout.starts_with("a\nb\nb\n"), "{done:?}");
         assert_eq!(fs::read_to_string(upper.join("made")).unwrap(), "new\n");
-        assert!(fs::symlink_metadata(upper.join("a")).unwrap().file_type().is_char_device(), "removed in the upper layer");
+        assert!(
+            fs::symlink_metadata(upper.join("a")).unwrap().file_type().is_char_device(),
+            "removed in the upper layer"
+        );
         assert!(layers[0].join("a").exists());
         for entry in ["a", "made"] {
             fs::remove_file(upper.join(entry)).unwrap();
@@ -465,7 +505,9 @@ fn overlays() {
 #[test]
 fn mqueue_and_devpts() {
     let place = Place::new();
-    let mut bundle = place.bundle("touch /dev/mqueue/q && ls /dev/mqueue; readlink /dev/ptmx; stat -c %a /dev/pts/ptmx; cat /proc/self/mountinfo");
+    let mut bundle = place.bundle(
+        "touch /dev/mqueue/q && ls /dev/mqueue; readlink /dev/ptmx; stat -c %a /dev/pts/ptmx; cat /proc/self/mountinfo",
+    );
     let text = bundle.run("c").ok().stdout;
     assert!(text.starts_with("q\npts/ptmx\n666\n"), "{text}");
     let lines = table(&text);
@@ -482,7 +524,8 @@ fn mqueue_and_devpts() {
 fn v1_hierarchies() -> Vec<(String, String)> {
     let lines = table(&fs::read_to_string("/proc/self/mountinfo").unwrap());
     let v1 = lines.iter().filter(|line| line.fstype == "cgroup");
-    v1.map(|line| (Path::new(&line.point).file_name().unwrap().to_str().unwrap().to_owned(), line.point.clone())).collect()
+    v1.map(|line| (Path::new(&line.point).file_name().unwrap().to_str().unwrap().to_owned(), line.point.clone()))
+        .collect()
 }
 
 #[test]
@@ -505,7 +548,11 @@ fn the_cgroup_mount_shows_every_hierarchy_from_the_container_on() {
         );
         let done = bundle.run("c").ok();
         for (name, _) in &hierarchies {
-            assert!(done.stdout.contains(&format!("{name} 1\n")), "{name}, own namespace {own_namespace}: {}", done.stdout);
+            assert!(
+                done.stdout.contains(&format!("{name} 1\n")),
+                "{name}, own namespace {own_namespace}: {}",
+                done.stdout
+            );
         }
         assert!(done.stdout.contains("\n77\nrefused\nrefused\n"), "{}", done.stdout);
         let lines = table(&done.stdout);
@@ -541,8 +588,14 @@ fn a_writable_cgroup_mount() {
 fn root_propagation() {
     let place = Place::new();
     for (word, wanted) in [
-        ("shared", vec!["shared"]), ("rshared", vec!["shared"]), ("slave", vec!["master"]), ("rslave", vec!["master"]),
-        ("private", vec![]), ("rprivate", vec![]), ("unbindable", vec!["unbindable"]), ("runbindable", vec!["unbindable"]),
+        ("shared", vec!["shared"]),
+        ("rshared", vec!["shared"]),
+        ("slave", vec!["master"]),
+        ("rslave", vec!["master"]),
+        ("private", vec![]),
+        ("rprivate", vec![]),
+        ("unbindable", vec!["unbindable"]),
+        ("runbindable", vec!["unbindable"]),
         ("", vec!["master"]),
     ] {
         let mut bundle = place.bundle("");
@@ -568,17 +621,26 @@ fn the_hosts_mounts_do_not_change() {
     let place = Place::new();
     for word in ["", "shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"] {
         let mut bundle = writable(&place, "mkdir /m; mount -t tmpfs x /m && echo mounted; umount /m");
-        bundle.set("/process/capabilities", json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}));
+        bundle.set(
+            "/process/capabilities",
+            json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}),
+        );
         if !word.is_empty() {
             bundle.set("/linux/rootfsPropagation", json!(word));
         }
         bundle.push("/mounts", tmpfs("/t", &[]));
-        let compare = |when: &str| format!("cmp $B/before /proc/self/mountinfo || {{ diff $B/before /proc/self/mountinfo; echo CHANGED {when}; }}\n");
+        let compare = |when: &str| {
+            format!(
+                "cmp $B/before /proc/self/mountinfo || {{ diff $B/before /proc/self/mountinfo; echo CHANGED {when}; }}\n"
+            )
+        };
         let prepare = format!(
             "mount --bind $B $B; mount --make-rshared /; cat /proc/self/mountinfo >$B/before\n\
              rt create --bundle $B $ID >$B/out 2>&1 </dev/null; {}rt start $ID\n\
              i=0; while [ $i -lt 500 ]; do rt state $ID | grep -q stopped && break; i=$((i+1)); sleep 0.01; done\n{}rt delete $ID; cat $B/out; {}",
-            compare("created"), compare("stopped"), compare("deleted")
+            compare("created"),
+            compare("stopped"),
+            compare("deleted")
         );
         let text = run_in_own_mounts(&bundle, &prepare, &compare("run")).ok().stdout;
         // The second one is of the foreground run; the first has left /m.
@@ -589,7 +651,9 @@ fn the_hosts_mounts_do_not_change() {
 #[test]
 fn a_container_without_a_mount_namespace() {
     let place = Place::new();
-    let mut bundle = place.bundle("ls /; cat /proc/1/comm; test -c /dev/null && echo dev; test -d /proc/1/ns && echo proc; pwd; sleep 0.2");
+    let mut bundle = place.bundle(
+        "ls /; cat /proc/1/comm; test -c /dev/null && echo dev; test -d /proc/1/ns && echo proc; pwd; sleep 0.2",
+    );
     bundle.namespace("mount", None);
     // These need to be in a mount namespace of one's own, says the kernel or the spec.
     bundle.set("/root/readonly", json!(false));
@@ -602,7 +666,9 @@ fn a_container_without_a_mount_namespace() {
 #[test]
 fn a_read_only_root() {
     let place = Place::new();
-    let mut bundle = place.bundle("touch /x 2>/dev/null || echo refused; touch /dev/shm/x && echo fine; touch /tmp/x 2>/dev/null || echo refused");
+    let mut bundle = place.bundle(
+        "touch /x 2>/dev/null || echo refused; touch /dev/shm/x && echo fine; touch /tmp/x 2>/dev/null || echo refused",
+    );
     assert_eq!(bundle.run("c").ok().stdout, "refused\nfine\nrefused\n");
     bundle.set("/root/readonly", json!(false));
     bundle.run("c").ok();
@@ -634,13 +700,19 @@ fn the_default_devices() {
 #[test]
 fn devices_of_the_document() {
     let place = Place::new();
-    let mut bundle = writable(&place, "for d in /dev/char /dev/sub/block /dev/fifo /dev/unbuffered /dev/null; do stat -c '%n %a %u:%g %F %t:%T' $d; done");
-    bundle.set("/linux/devices", json!([
+    let mut bundle = writable(
+        &place,
+        "for d in /dev/char /dev/sub/block /dev/fifo /dev/unbuffered /dev/null; do stat -c '%n %a %u:%g %F %t:%T' $d; done",
+    );
+    bundle.set(
+        "/linux/devices",
+        json!([
         {"path": "/dev/char", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
         {"path": "/dev/sub/block", "type": "b", "major": 7, "minor": 300},
         {"path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 1000},
         {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 5, "fileMode": 0o600},
-        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o444, "gid": 9}]));
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o444, "gid": 9}]),
+    );
     let wanted = "/dev/char 640 3:4 character special file a:e5\n/dev/sub/block 666 0:0 block special file 7:12c\n\
         /dev/fifo 622 1000:0 fifo 0:0\n/dev/unbuffered 600 0:0 character special file 1:5\n/dev/null 444 0:9 character special file 1:3\n";
     assert_eq!(bundle.run("c").ok().stdout, wanted);
@@ -657,7 +729,14 @@ fn what_stands_at_a_devices_path() {
     host(&format!("mknod {} c 1 5", node.display())).ok();
     assert_eq!(bundle.run("c").ok().stdout, "1:5\n");
     fs::remove_file(&node).unwrap();
-    for make in ["mknod NODE c 1 3", "mknod NODE b 1 5", "mkfifo NODE", "echo precious >NODE", "mkdir NODE", "ln -s /dev/zero NODE"] {
+    for make in [
+        "mknod NODE c 1 3",
+        "mknod NODE b 1 5",
+        "mkfifo NODE",
+        "echo precious >NODE",
+        "mkdir NODE",
+        "ln -s /dev/zero NODE",
+    ] {
         host(&make.replace("NODE", node.to_str().unwrap())).ok();
         bundle.run("c").fails_with("/node");
         assert_eq!(place.lasting_leftovers(), Vec::<String>::new(), "{make}");
@@ -678,7 +757,18 @@ fn masked_paths() {
     symlink("secret/file", bundle.rootfs("/link")).unwrap();
     fs::write(bundle.rootfs("/linked"), "secret").unwrap();
     symlink("/linked", bundle.rootfs("/to-linked")).unwrap();
-    bundle.set("/linux/maskedPaths", json!(["/secret/dir", "/secret/file", "/to-linked", "/not/there", "/etc/passwd/x", "/proc/keys", "/sys/firmware"]));
+    bundle.set(
+        "/linux/maskedPaths",
+        json!([
+            "/secret/dir",
+            "/secret/file",
+            "/to-linked",
+            "/not/there",
+            "/etc/passwd/x",
+            "/proc/keys",
+            "/sys/firmware"
+        ]),
+    );
     bundle.script(
         "ls -A /secret/dir; cat /secret/file /link /linked /proc/keys; touch /secret/dir/x 2>/dev/null || echo refused; \
          echo into >/secret/file; cat /secret/file; ls -A /sys/firmware; stat -c '%t:%T' /secret/file; mount -o remount,rw /secret/dir 2>/dev/null || echo stays",

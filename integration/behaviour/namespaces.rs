@@ -13,8 +13,14 @@ use serde_json::json;
 
 /// The document's word, the file below /proc/PID/ns, unshare(1)'s option.
 const KINDS: [(&str, &str, &str); 8] = [
-    ("pid", "pid", "--pid"), ("network", "net", "--net"), ("ipc", "ipc", "--ipc"), ("uts", "uts", "--uts"),
-    ("mount", "mnt", "--mount"), ("cgroup", "cgroup", "--cgroup"), ("time", "time", "--time"), ("user", "user", "--user"),
+    ("pid", "pid", "--pid"),
+    ("network", "net", "--net"),
+    ("ipc", "ipc", "--ipc"),
+    ("uts", "uts", "--uts"),
+    ("mount", "mnt", "--mount"),
+    ("cgroup", "cgroup", "--cgroup"),
+    ("time", "time", "--time"),
+    ("user", "user", "--user"),
 ];
 
 fn own(file: &str) -> String {
@@ -32,7 +38,10 @@ fn showing(place: &Place) -> Bundle<'_> {
 
 /// What such a bundle has shown of one namespace.
 fn shown(text: &str, file: &str) -> String {
-    text.lines().find_map(|line| line.strip_prefix(&format!("{file} "))).unwrap_or_else(|| panic!("no {file} in {text}")).to_owned()
+    text.lines()
+        .find_map(|line| line.strip_prefix(&format!("{file} ")))
+        .unwrap_or_else(|| panic!("no {file} in {text}"))
+        .to_owned()
 }
 
 /// A process that holds namespaces until the test ends.
@@ -134,7 +143,11 @@ fn a_path_to_something_else_is_refused() {
     fs::write(&file, "").unwrap();
     for (kind, own_file, _) in KINDS {
         let other = if own_file == "net" { "/proc/self/ns/ipc" } else { "/proc/self/ns/net" };
-        for (path, words) in [(other, "of another type"), (file.to_str().unwrap(), "no namespace file"), ("/no/such", "no such file or directory")] {
+        for (path, words) in [
+            (other, "of another type"),
+            (file.to_str().unwrap(), "no namespace file"),
+            ("/no/such", "no such file or directory"),
+        ] {
             let mut bundle = place.bundle("true");
             bundle.namespace(kind, Some(path));
             let index = bundle.config["linux"]["namespaces"].as_array().unwrap().len() - 1;
@@ -146,7 +159,9 @@ fn a_path_to_something_else_is_refused() {
 #[test]
 fn a_user_namespace_maps_ids() {
     let place = Place::new();
-    let mut bundle = place.bundle("cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id -u; id -G; touch /vol/made; exec sleep 100");
+    let mut bundle = place.bundle(
+        "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id -u; id -G; touch /vol/made; exec sleep 100",
+    );
     bundle.with_user_namespace();
     bundle.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 200_000, "size": 10}, {"containerID": 10, "hostID": 300_000, "size": 1000}]);
     bundle.set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9, 12]}));
@@ -260,7 +275,10 @@ fn clocks_with_offsets() {
     let place = Place::new();
     let mut bundle = place.bundle("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets");
     bundle.push("/linux/namespaces", json!({"type": "time"}));
-    bundle.set("/linux/timeOffsets", json!({"boottime": {"secs": 5_000_000, "nanosecs": 7}, "monotonic": {"secs": 86_400}}));
+    bundle.set(
+        "/linux/timeOffsets",
+        json!({"boottime": {"secs": 5_000_000, "nanosecs": 7}, "monotonic": {"secs": 86_400}}),
+    );
     let text = bundle.run("c").ok().stdout;
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words[0].parse::<u64>().unwrap() >= 5_000_000, "{text}");
@@ -308,8 +326,11 @@ fn the_loopback_is_up() {
 fn kernel_parameters() {
     let place = Place::new();
     let mut bundle = place.bundle("cd /proc/sys; cat net/ipv4/ip_forward kernel/msgmax fs/mqueue/msg_max net/ipv4/conf/lo/rp_filter kernel/domainname");
-    bundle.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "12345", "fs.mqueue.msg_max": "9",
-        "net/ipv4/conf/lo/rp_filter": "2", "kernel.domainname": "d.example"}));
+    bundle.set(
+        "/linux/sysctl",
+        json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "12345", "fs.mqueue.msg_max": "9",
+        "net/ipv4/conf/lo/rp_filter": "2", "kernel.domainname": "d.example"}),
+    );
     let files = "cd /proc/sys; cat net/ipv4/ip_forward kernel/msgmax fs/mqueue/msg_max net/ipv4/conf/lo/rp_filter kernel/domainname";
     let before = host(files).stdout;
     assert_eq!(bundle.run("c").ok().stdout, "1\n12345\n9\n2\nd.example\n");
@@ -320,8 +341,15 @@ fn kernel_parameters() {
 fn kernel_parameters_of_the_host_are_refused() {
     let place = Place::new();
     for (key, namespace) in [
-        ("net.ipv4.ip_forward", "network"), ("kernel.msgmax", "ipc"), ("fs.mqueue.msg_max", "ipc"), ("kernel.domainname", "uts"),
-        ("kernel.core_pattern", ""), ("vm.swappiness", ""), ("kernel.hostname.x", ""), ("net/../kernel/core_pattern", ""), ("", ""),
+        ("net.ipv4.ip_forward", "network"),
+        ("kernel.msgmax", "ipc"),
+        ("fs.mqueue.msg_max", "ipc"),
+        ("kernel.domainname", "uts"),
+        ("kernel.core_pattern", ""),
+        ("vm.swappiness", ""),
+        ("kernel.hostname.x", ""),
+        ("net/../kernel/core_pattern", ""),
+        ("", ""),
     ] {
         let mut bundle = place.bundle("true");
         bundle.set("/linux/sysctl", json!({key: "1"}));

@@ -127,12 +127,20 @@ fn a_directory_that_only_the_user_may_search() {
 #[test]
 fn user_groups_and_umask() {
     let place = Place::new();
-    let mut bundle = writable(&place, "grep -E '^(Uid|Gid|Groups|Umask)' /proc/self/status; touch /tmp/f; stat -c %a:%u:%g /tmp/f");
+    let mut bundle =
+        writable(&place, "grep -E '^(Uid|Gid|Groups|Umask)' /proc/self/status; touch /tmp/f; stat -c %a:%u:%g /tmp/f");
     fs::set_permissions(bundle.rootfs("/tmp"), fs::Permissions::from_mode(0o777)).unwrap();
     let text = bundle.run("c").ok().stdout;
-    assert_eq!((field(&text, "Groups"), field(&text, "Umask")), (String::new(), "0022".into()), "no group of the host stays");
+    assert_eq!(
+        (field(&text, "Groups"), field(&text, "Umask")),
+        (String::new(), "0022".into()),
+        "no group of the host stays"
+    );
     fs::remove_file(bundle.rootfs("/tmp/f")).unwrap();
-    bundle.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 5, 4_294_967_294_u32], "umask": 0o27}));
+    bundle.set(
+        "/process/user",
+        json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 5, 4_294_967_294_u32], "umask": 0o27}),
+    );
     let text = bundle.run("c").ok().stdout;
     assert_eq!(field(&text, "Uid"), "1000\t1000\t1000\t1000");
     assert_eq!(field(&text, "Gid"), "1001\t1001\t1001\t1001");
@@ -141,13 +149,20 @@ fn user_groups_and_umask() {
     assert!(text.ends_with("640:1000:1001\n"), "{text}");
 }
 
-const SETS: [(&str, &str); 5] =
-    [("CapInh", "inheritable"), ("CapPrm", "permitted"), ("CapEff", "effective"), ("CapBnd", "bounding"), ("CapAmb", "ambient")];
+const SETS: [(&str, &str); 5] = [
+    ("CapInh", "inheritable"),
+    ("CapPrm", "permitted"),
+    ("CapEff", "effective"),
+    ("CapBnd", "bounding"),
+    ("CapAmb", "ambient"),
+];
 
 /// The five sets of a run, by the names of the document.
 fn capabilities(bundle: &Bundle<'_>) -> Vec<(String, u64)> {
     let text = bundle.run("c").ok().stdout;
-    SETS.iter().map(|(line, name)| ((*name).to_owned(), u64::from_str_radix(&field(&text, line), 16).unwrap())).collect()
+    SETS.iter()
+        .map(|(line, name)| ((*name).to_owned(), u64::from_str_radix(&field(&text, line), 16).unwrap()))
+        .collect()
 }
 
 fn sets(inheritable: u64, permitted: u64, effective: u64, bounding: u64, ambient: u64) -> Vec<(String, u64)> {
@@ -189,7 +204,10 @@ fn capability_sets_are_exact() {
     }
     // With every capability that this process may hand on.
     bundle.set("/process/user", json!({"uid": 0, "gid": 0}));
-    bundle.set("/process/capabilities", json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}));
+    bundle.set(
+        "/process/capabilities",
+        json!({"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}),
+    );
     let admin = 1 << 21;
     assert_eq!(capabilities(&bundle), sets(0, admin, admin, admin, 0));
 }
@@ -199,8 +217,11 @@ fn what_cannot_be_granted_is_a_warning_in_the_log_alone() {
     let place = Place::new();
     let mut bundle = place.bundle("");
     bundle.set("/process/args", json!(["/bin/cat", "/proc/self/status"]));
-    bundle.set("/process/capabilities", json!({"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"], "permitted": ["CAP_KILL"],
-        "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]}));
+    bundle.set(
+        "/process/capabilities",
+        json!({"bounding": ["CAP_KILL", "CAP_OF_THE_FUTURE"], "permitted": ["CAP_KILL"],
+        "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"]}),
+    );
     bundle.write();
     let log = place.dir.join("log");
     let id = place.id("c");
@@ -209,7 +230,8 @@ fn what_cannot_be_granted_is_a_warning_in_the_log_alone() {
     assert_eq!(done.stderr, "", "the container's stderr is not ours to write on");
     assert_eq!(field(&done.stdout, "CapBnd"), "0000000000000020");
     assert_eq!(field(&done.stdout, "CapAmb"), "0000000000000000", "ambient needs inheritable, which is not filled in");
-    let lines: Vec<Value> = fs::read_to_string(&log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> =
+        fs::read_to_string(&log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().all(|line| line["level"] == "warning"), "{lines:?}");
     let all = lines.iter().map(|line| line["msg"].as_str().unwrap()).collect::<Vec<_>>().join("\n");
     assert!(all.contains("CAP_OF_THE_FUTURE") && all.contains("/process/capabilities/ambient/0"), "{all}");
@@ -221,7 +243,9 @@ fn limits_of_the_process() {
     let place = Place::new();
     let mut bundle = place.bundle("");
     bundle.set("/process/args", json!(["/bin/cat", "/proc/self/limits"]));
-    bundle.set("/process/rlimits", json!([
+    bundle.set(
+        "/process/rlimits",
+        json!([
         {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
         {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
         {"type": "RLIMIT_CPU", "soft": 100, "hard": 300},
@@ -229,12 +253,18 @@ fn limits_of_the_process() {
         {"type": "RLIMIT_STACK", "soft": 4_194_304, "hard": 8_388_608},
         {"type": "RLIMIT_AS", "soft": 1_073_741_824_u64, "hard": 2_147_483_648_u64},
         {"type": "RLIMIT_FSIZE", "soft": 4096, "hard": 8192},
-        {"type": "RLIMIT_SIGPENDING", "soft": 3, "hard": 5}]));
+        {"type": "RLIMIT_SIGPENDING", "soft": 3, "hard": 5}]),
+    );
     let text = bundle.run("c").ok().stdout;
     for (name, soft, hard) in [
-        ("Max open files", "100", "200"), ("Max core file size", "0", "0"), ("Max cpu time", "100", "300"),
-        ("Max processes", "500", "501"), ("Max stack size", "4194304", "8388608"),
-        ("Max address space", "1073741824", "2147483648"), ("Max file size", "4096", "8192"), ("Max pending signals", "3", "5"),
+        ("Max open files", "100", "200"),
+        ("Max core file size", "0", "0"),
+        ("Max cpu time", "100", "300"),
+        ("Max processes", "500", "501"),
+        ("Max stack size", "4194304", "8388608"),
+        ("Max address space", "1073741824", "2147483648"),
+        ("Max file size", "4096", "8192"),
+        ("Max pending signals", "3", "5"),
     ] {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{name}");
@@ -254,7 +284,10 @@ fn raising_a_hard_limit_without_the_right_is_an_error() {
     }
     let place = Place::new();
     let mut bundle = place.bundle("true");
-    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 4_000_000_000_u64, "hard": 4_000_000_000_u64}]));
+    bundle.set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 4_000_000_000_u64, "hard": 4_000_000_000_u64}]),
+    );
     let done = bundle.run("c").fails_with("RLIMIT_NOFILE");
     assert!(done.stderr.contains("CAP_SYS_RESOURCE"), "{}", done.stderr);
 }
@@ -306,7 +339,11 @@ fn scheduling() {
 fn io_priority() {
     let place = Place::new();
     let mut bundle = place.bundle("ionice -p $$");
-    for (class, priority, shown) in [("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"), ("IOPRIO_CLASS_IDLE", 0, "idle"), ("IOPRIO_CLASS_BE", 0, "best-effort: prio 0")] {
+    for (class, priority, shown) in [
+        ("IOPRIO_CLASS_BE", 6, "best-effort: prio 6"),
+        ("IOPRIO_CLASS_IDLE", 0, "idle"),
+        ("IOPRIO_CLASS_BE", 0, "best-effort: prio 0"),
+    ] {
         bundle.set("/process/ioPriority", json!({"class": class, "priority": priority}));
         assert_eq!(bundle.run("c").ok().stdout.trim(), shown);
     }
@@ -434,7 +471,12 @@ fn run_on_terminal(bundle: &Bundle<'_>, rows: u16, columns: u16) -> (OwnedFd, Ch
     bundle.write();
     // setsid makes it the controlling terminal: without that a resize would signal nobody.
     let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait", RT, "--root"]).arg(&bundle.place.root).args(["run", "--bundle", bundle.path(), &bundle.place.id("c")]);
+    command.args(["--ctty", "--wait", RT, "--root"]).arg(&bundle.place.root).args([
+        "run",
+        "--bundle",
+        bundle.path(),
+        &bundle.place.id("c"),
+    ]);
     command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
     (master, command.spawn().unwrap())
 }
@@ -455,7 +497,10 @@ fn a_foreground_run_is_on_the_callers_terminal() {
     read_terminal(&master, "resized\r\n25 80\r\n");
     assert_eq!(finish(child).code, 3);
     let modes = tcgetattr(&master).unwrap();
-    assert!(modes.local_modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "the terminal is as before");
+    assert!(
+        modes.local_modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO),
+        "the terminal is as before"
+    );
 }
 
 #[test]
@@ -481,7 +526,9 @@ fn descriptors_of_the_caller_stay_outside() {
     let run = |options: &str, verb: &str| {
         let line = format!(
             "exec 3</etc/hostname 4</etc/passwd 5</ 9</tmp; exec {RT} --root {} {verb} --bundle {} {options} {}",
-            place.root.display(), bundle.path(), place.id("c")
+            place.root.display(),
+            bundle.path(),
+            place.id("c")
         );
         host(&line)
     };
@@ -494,8 +541,12 @@ fn descriptors_of_the_caller_stay_outside() {
     // The waiting init of a created container holds none of them either.
     assert_eq!(run(">/dev/null 2>&1", "create").code, 0);
     let pid = place.state(&place.id("c"))["pid"].to_string();
-    let links: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten()
-        .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string()).filter(|link| link.starts_with('/')).collect();
+    let links: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string())
+        .filter(|link| link.starts_with('/'))
+        .collect();
     assert!(links.iter().all(|link| link == "/dev/null"), "{links:?}");
     let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
     assert_eq!(cwd.to_str(), Some("/"));
@@ -509,10 +560,15 @@ fn listening_sockets_are_passed_on() {
     bundle.write();
     fs::write(place.dir.join("passed"), "passed\n").unwrap();
     // LISTEN_PID must be rt's own, which exec keeps.
-    let line = |pid: &str| format!(
-        "exec 3<{}; export LISTEN_FDS=1 LISTEN_PID={pid}; exec {RT} --root {} run --bundle {} {} 2>&1",
-        place.dir.join("passed").display(), place.root.display(), bundle.path(), place.id("c")
-    );
+    let line = |pid: &str| {
+        format!(
+            "exec 3<{}; export LISTEN_FDS=1 LISTEN_PID={pid}; exec {RT} --root {} run --bundle {} {} 2>&1",
+            place.dir.join("passed").display(),
+            place.root.display(),
+            bundle.path(),
+            place.id("c")
+        )
+    };
     assert_eq!(host(&line("$$")).ok().stdout, "1 1\npassed\n");
     // Meant for somebody else.
     let done = host(&line("1"));
@@ -541,7 +597,9 @@ fn the_notify_socket_is_passed_on() {
 
 #[test]
 fn a_message_to_the_notify_socket_arrives() {
-    let Some(sender) = ["/usr/bin/python3", "/usr/bin/perl", "/usr/bin/socat"].iter().find(|path| fs::metadata(path).is_ok()) else {
+    let Some(sender) =
+        ["/usr/bin/python3", "/usr/bin/perl", "/usr/bin/socat"].iter().find(|path| fs::metadata(path).is_ok())
+    else {
         eprintln!("skipped: no program of this host can send a datagram from inside");
         return;
     };
@@ -563,7 +621,9 @@ fn a_message_to_the_notify_socket_arrives() {
     let pid = place.state(&id)["pid"].to_string();
     let inside = format!("/proc/{pid}/root/run/notify/notify.sock");
     let script = if sender.ends_with("perl") {
-        format!("use Socket; socket(S, AF_UNIX, SOCK_DGRAM, 0); send(S, 'READY=1', 0, pack_sockaddr_un('{inside}')) or die $!")
+        format!(
+            "use Socket; socket(S, AF_UNIX, SOCK_DGRAM, 0); send(S, 'READY=1', 0, pack_sockaddr_un('{inside}')) or die $!"
+        )
     } else {
         format!("import socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', '{inside}')")
     };
@@ -581,7 +641,9 @@ fn signals_are_as_a_new_program_expects_them() {
     bundle.set("/process/args", json!(["/bin/cat", "/proc/self/status"])).write();
     let line = format!(
         "exec env --ignore-signal=PIPE --ignore-signal=HUP --ignore-signal=TERM --block-signal=USR1 --block-signal=INT {RT} --root {} run --bundle {} {}",
-        place.root.display(), bundle.path(), place.id("c")
+        place.root.display(),
+        bundle.path(),
+        place.id("c")
     );
     let text = host(&line).ok().stdout;
     for name in ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"] {
@@ -660,7 +722,10 @@ fn a_program_that_may_not_be_executed() {
     refused(&mut bundle, "/bin/others", &["permission denied", "not executable for this user"]);
     bundle.set("/process/user", json!({"uid": 0, "gid": 0}));
     program(&bundle, "/src/program", "#!/bin/sh\n", 0o755);
-    bundle.push("/mounts", json!({"destination": "/src", "type": "bind", "source": bundle.rootfs("/src"), "options": ["bind", "noexec"]}));
+    bundle.push(
+        "/mounts",
+        json!({"destination": "/src", "type": "bind", "source": bundle.rootfs("/src"), "options": ["bind", "noexec"]}),
+    );
     refused(&mut bundle, "/src/program", &["permission denied", "noexec"]);
 }
 
@@ -727,8 +792,13 @@ fn standard_streams_are_the_callers() {
     let bundle = place.bundle("cat; echo err >&2");
     bundle.write();
     let id = place.id("c");
-    let mut child = place.command(&["run", "--bundle", bundle.path(), &id])
-        .stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .command(&["run", "--bundle", bundle.path(), &id])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(b"through\n").unwrap();
     let done = finish(child).ok();
     assert_eq!((&*done.stdout, &*done.stderr), ("through\n", "err\n"));
@@ -748,7 +818,14 @@ fn streams_belong_to_the_user_but_never_a_device_of_the_host() {
     let out = fs::File::create(place.dir.join("file")).unwrap();
     bundle.write();
     let id = place.id("c");
-    finish(place.command(&["run", "--bundle", bundle.path(), &id]).stdout(Stdio::from(out)).stderr(Stdio::null()).spawn().unwrap());
+    finish(
+        place
+            .command(&["run", "--bundle", bundle.path(), &id])
+            .stdout(Stdio::from(out))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     assert_eq!(fs::metadata(place.dir.join("file")).unwrap().uid(), 0);
 }
 
@@ -759,8 +836,12 @@ fn signals_reach_the_program_through_run() {
     bundle.write();
     let out = place.dir.join("out");
     let id = place.id("c");
-    let child = place.command(&["run", "--bundle", bundle.path(), &id]).stdin(Stdio::null())
-        .stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let child = place
+        .command(&["run", "--bundle", bundle.path(), &id])
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&out).unwrap())
+        .spawn()
+        .unwrap();
     wait_until("ready", || fs::read_to_string(&out).unwrap() == "ready\n");
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
     assert_eq!(finish(child).code, 11);

@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// The binary under test.
-pub const RT: &str = env!("CARGO_BIN_EXE_rt");
+/// The binary under test: the one that ships where the environment names it (`contrib/test` does),
+/// else the debug build.
+pub const RT: &str = match option_env!("RT_BINARY") {
+    Some(path) => path,
+    None => env!("CARGO_BIN_EXE_rt"),
+};
 
 /// No command may take longer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -154,18 +158,14 @@ impl Drop for Place {
             .unwrap_or_default();
         for id in ids {
             let done = self.rt(&["delete", "--force", &id]);
-            if done.code != 0 && !std::thread::panicking() {
-                panic!("delete --force {id}: {}", done.stderr);
-            }
+            assert!(done.code == 0 || std::thread::panicking(), "delete --force {id}: {}", done.stderr);
         }
         let left = self.lasting_leftovers();
         for path in left.iter().filter(|path| path.starts_with("/sys/fs/cgroup/")) {
             let _ = fs::remove_dir(path);
         }
         let _ = fs::remove_dir_all(&self.dir);
-        if !left.is_empty() && !std::thread::panicking() {
-            panic!("left behind: {left:#?}");
-        }
+        assert!(left.is_empty() || std::thread::panicking(), "left behind: {left:#?}");
     }
 }
 
@@ -312,7 +312,8 @@ pub fn busybox_root(root: &Path) {
     for applet in APPLETS.split_whitespace() {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n").unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
+        .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
 }
 

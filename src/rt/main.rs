@@ -50,8 +50,12 @@ fn usage(error: &clap::Error) -> i32 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => print(&text),
         _ => {
-            let words: Vec<&str> =
-                text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).filter(|line| !line.is_empty()).collect();
+            let words: Vec<&str> = text
+                .lines()
+                .take_while(|line| !line.starts_with("Usage:"))
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .collect();
             log::error(&format!("{}; see --help", words.join(" ").trim_start_matches("error: ")));
             1
         }

@@ -23,9 +23,8 @@ pub struct Hierarchy {
 }
 
 /// Superblock options of a cgroup mount that name no controller (cgroups(7)).
-const OTHER_OPTIONS: [&str; 9] = [
-    "rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "noprefix", "favordynmods", "nofavordynmods", "none",
-];
+const OTHER_OPTIONS: [&str; 9] =
+    ["rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "noprefix", "favordynmods", "nofavordynmods", "none"];
 
 impl Layout {
     /// Reads the host's mount table.

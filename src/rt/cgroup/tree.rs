@@ -77,10 +77,10 @@ fn apply(dir: &Dir, write: &Write) -> Result<Option<File>> {
         Ok(file)
     };
     let mut result = put(&write.file);
-    if let (Err(error), Some(other)) = (&result, &write.fallback) {
-        if error.kind() == ErrorKind::NotFound {
-            result = put(other);
-        }
+    if let (Err(error), Some(other)) = (&result, &write.fallback)
+        && error.kind() == ErrorKind::NotFound
+    {
+        result = put(other);
     }
     if write.optional && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);

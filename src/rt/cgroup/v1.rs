@@ -13,8 +13,17 @@ const BASE: &str = "/linux/resources";
 /// Devices that every container may use beside those of the document: creating any node, and the
 /// default devices with the pseudo-terminals (config-linux.md, "Default Devices").
 pub const DEFAULT_DEVICES: [&str; 11] = [
-    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
-    "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm",
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
 ];
 
 /// Plans the container's cgroup at `path` (cleaned, absolute) in every hierarchy.
@@ -326,10 +335,19 @@ mod tests {
         assert_eq!(
             writes,
             [
-                "memory.limit_in_bytes 1048576", "memory.memsw.limit_in_bytes 2097152", "memory.soft_limit_in_bytes 4096",
-                "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 50000", "cpu.cfs_burst_us 10000", "cpu.idle 1",
-                "cpuset.cpus 0-1", "pids.max max", "blkio.weight 500", "blkio.throttle.read_iops_device 8:0 9",
-                "hugetlb.2MB.limit_in_bytes 7", "hugetlb.2MB.rsvd.limit_in_bytes 7",
+                "memory.limit_in_bytes 1048576",
+                "memory.memsw.limit_in_bytes 2097152",
+                "memory.soft_limit_in_bytes 4096",
+                "cpu.cfs_period_us 100000",
+                "cpu.cfs_quota_us 50000",
+                "cpu.cfs_burst_us 10000",
+                "cpu.idle 1",
+                "cpuset.cpus 0-1",
+                "pids.max max",
+                "blkio.weight 500",
+                "blkio.throttle.read_iops_device 8:0 9",
+                "hugetlb.2MB.limit_in_bytes 7",
+                "hugetlb.2MB.rsvd.limit_in_bytes 7",
             ]
         );
     }

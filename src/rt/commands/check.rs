@@ -44,7 +44,7 @@ pub(super) fn check(args: &Inspect) -> Result<u8> {
             super::print("ok\n")?;
         }
     }
-    Ok(if fatal == 0 { 0 } else { 1 })
+    Ok(u8::from(fatal != 0))
 }
 
 /// `rt plan`
@@ -76,7 +76,10 @@ fn request(bundle: &Path) -> Request {
 /// Files of the host that the document names.
 fn files(spec: &Spec<'_>, plan: &Plan<'_>, problems: &mut Problems) {
     if !plan.root.path.is_dir() {
-        problems.unavailable("/root/path", format!("{} is no directory; make it, or name another", plan.root.path.display()));
+        problems.unavailable(
+            "/root/path",
+            format!("{} is no directory; make it, or name another", plan.root.path.display()),
+        );
     }
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let known: Vec<&str> = known.lines().filter_map(|line| line.split_whitespace().next_back()).collect();
@@ -85,7 +88,10 @@ fn files(spec: &Spec<'_>, plan: &Plan<'_>, problems: &mut Problems) {
         let Some(index) = mount.index else { continue };
         match &mount.what {
             What::Bind { source, .. } if !source.starts_with("/sys/fs/cgroup/") && !Path::new(source).exists() => {
-                problems.unavailable(format!("/mounts/{index}/source"), format!("{source} does not exist; make it, or take the mount out"));
+                problems.unavailable(
+                    format!("/mounts/{index}/source"),
+                    format!("{source} does not exist; make it, or take the mount out"),
+                );
             }
             What::New { fstype, .. } if !known.contains(fstype) => {
                 problems.unavailable(
@@ -98,7 +104,10 @@ fn files(spec: &Spec<'_>, plan: &Plan<'_>, problems: &mut Problems) {
     }
     for join in &plan.namespaces.join {
         if !Path::new(&join.path).exists() {
-            problems.unavailable(&*join.pointer, format!("{} does not exist: whatever held that namespace is gone", join.path));
+            problems.unavailable(
+                &*join.pointer,
+                format!("{} does not exist: whatever held that namespace is gone", join.path),
+            );
         }
     }
     let hooks = &spec.hooks;
@@ -111,7 +120,10 @@ fn files(spec: &Spec<'_>, plan: &Plan<'_>, problems: &mut Problems) {
     ] {
         for (index, hook) in list.iter().enumerate() {
             if rustix::fs::access(&*hook.path, rustix::fs::Access::EXEC_OK).is_err() {
-                problems.unavailable(format!("/hooks/{kind}/{index}/path"), format!("{} is no program that can be run", hook.path));
+                problems.unavailable(
+                    format!("/hooks/{kind}/{index}/path"),
+                    format!("{} is no program that can be run", hook.path),
+                );
             }
         }
     }

@@ -104,10 +104,14 @@ fn check_terminal(common: &cli::Common, how: How, has_terminal: bool) -> Result<
     let socket = common.console_socket.is_some();
     match (has_terminal, socket, how) {
         (true, false, How::Create | How::Detach) => {
-            bail!("config.json: /process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false")
+            bail!(
+                "config.json: /process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false"
+            )
         }
         (false, true, _) => bail!("--console-socket: there is no terminal to send, /process/terminal is not true"),
-        (_, true, How::Foreground) => bail!("--console-socket goes with --detach or create only: in the foreground the terminal is the caller's"),
+        (_, true, How::Foreground) => {
+            bail!("--console-socket goes with --detach or create only: in the foreground the terminal is the caller's")
+        }
         _ => Ok(()),
     }
 }

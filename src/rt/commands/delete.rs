@@ -25,7 +25,9 @@ pub(super) fn delete(root: &Path, args: &cli::Delete) -> Result<()> {
     let state = match text.as_deref().map(|text| store::parse(text, id)) {
         Some(Ok(state)) => state,
         Some(Err(error)) if !args.force => return Err(error),
-        None if !args.force => bail!("cannot delete container \"{id}\" that is not stopped: creating (--force deletes what is left of it)"),
+        None if !args.force => {
+            bail!("cannot delete container \"{id}\" that is not stopped: creating (--force deletes what is left of it)")
+        }
         // `create` was killed before it did anything, or the file is damaged: nothing is known but
         // the directory.
         other => {

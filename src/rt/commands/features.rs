@@ -14,11 +14,20 @@ pub(super) fn features() -> Result<()> {
 
 /// The namespaces that this kernel has.
 fn namespaces() -> Vec<&'static str> {
-    [("cgroup", "cgroup"), ("ipc", "ipc"), ("mnt", "mount"), ("net", "network"), ("pid", "pid"), ("time", "time"), ("user", "user"), ("uts", "uts")]
-        .into_iter()
-        .filter(|(file, _)| std::path::Path::new("/proc/self/ns").join(file).exists())
-        .map(|(_, kind)| kind)
-        .collect()
+    [
+        ("cgroup", "cgroup"),
+        ("ipc", "ipc"),
+        ("mnt", "mount"),
+        ("net", "network"),
+        ("pid", "pid"),
+        ("time", "time"),
+        ("user", "user"),
+        ("uts", "uts"),
+    ]
+    .into_iter()
+    .filter(|(file, _)| std::path::Path::new("/proc/self/ns").join(file).exists())
+    .map(|(_, kind)| kind)
+    .collect()
 }
 
 /// The capabilities that this kernel knows.
@@ -46,8 +55,11 @@ fn seccomp() -> Value {
     .filter(|(_, action)| sys::seccomp_action_available(*action))
     .map(|(name, _)| name)
     .collect();
-    let architectures =
-        if cfg!(target_arch = "aarch64") { json!(["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]) } else { json!(["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]) };
+    let architectures = if cfg!(target_arch = "aarch64") {
+        json!(["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"])
+    } else {
+        json!(["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"])
+    };
     let flags = json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]);
     json!({
         "enabled": !actions.is_empty(),
@@ -62,7 +74,15 @@ fn seccomp() -> Value {
 fn document() -> Result<Value> {
     let layout = Layout::read()?;
     let v1 = !layout.v1.is_empty();
-    let policies = ["MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"];
+    let policies = [
+        "MPOL_DEFAULT",
+        "MPOL_BIND",
+        "MPOL_INTERLEAVE",
+        "MPOL_WEIGHTED_INTERLEAVE",
+        "MPOL_PREFERRED",
+        "MPOL_PREFERRED_MANY",
+        "MPOL_LOCAL",
+    ];
     let mount_options = "async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime nodev nodiratime noexec \
         noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec \
         ridmap rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared \
@@ -101,6 +121,12 @@ mod tests {
     fn the_document_has_the_libraries_form() {
         let document = document().unwrap();
         serde_json::from_value::<oci_spec::runtime::Features>(document.clone()).unwrap();
-        assert!(document["linux"]["namespaces"].as_array().unwrap().iter().all(|kind| names::namespace(kind.as_str().unwrap()).is_some()));
+        assert!(
+            document["linux"]["namespaces"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|kind| names::namespace(kind.as_str().unwrap()).is_some())
+        );
     }
 }

@@ -20,13 +20,12 @@ pub(super) fn wait(init: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<u8
     let signals = Signals::all()?;
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
-        let ended = match &mut relay {
-            Some(relay) => relay.turn(init, &signals)?,
-            None => {
-                let mut list = [PollFd::new(&init, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
-                poll_again(&mut list)?;
-                !list[0].revents().is_empty()
-            }
+        let ended = if let Some(relay) = &mut relay {
+            relay.turn(init, &signals)?
+        } else {
+            let mut list = [PollFd::new(&init, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+            poll_again(&mut list)?;
+            !list[0].revents().is_empty()
         };
         while let Some(signal) = signals.next() {
             match (signal, &relay) {
@@ -73,7 +72,8 @@ struct Relay {
 impl Relay {
     fn new(master: OwnedFd) -> Result<Relay> {
         let flags = rustix::fs::fcntl_getfl(&master).at(|| "preparing the terminal".into())?;
-        rustix::fs::fcntl_setfl(&master, flags | rustix::fs::OFlags::NONBLOCK).at(|| "preparing the terminal".into())?;
+        rustix::fs::fcntl_setfl(&master, flags | rustix::fs::OFlags::NONBLOCK)
+            .at(|| "preparing the terminal".into())?;
         let mut modes = None;
         if isatty(stdin()) {
             let before = tcgetattr(stdin()).at(|| "preparing the terminal".into())?;

@@ -12,7 +12,10 @@ use crate::state::{Ownership, Status, store};
 
 pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let signal = names::signal(&args.signal).ok_or_else(|| {
-        anyhow!("unknown signal \"{}\": use a name such as TERM, a number 1..64, or RTMIN+n", args.signal.escape_debug())
+        anyhow!(
+            "unknown signal \"{}\": use a name such as TERM, a number 1..64, or RTMIN+n",
+            args.signal.escape_debug()
+        )
     })?;
     let (entry, text) = store::peek(root, &args.id)?;
     let Some(text) = text else { bail!("container not running: \"{}\" is still being created", args.id) };

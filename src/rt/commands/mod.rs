@@ -25,7 +25,9 @@ use crate::sys::error::At;
 pub fn run(cli: Cli) -> Result<u8> {
     let global = &cli.global;
     if global.systemd_cgroup {
-        bail!("--systemd-cgroup: this version of rt makes cgroups itself only; leave the flag out (Docker: native.cgroupdriver=cgroupfs, Podman: --cgroup-manager cgroupfs)");
+        bail!(
+            "--systemd-cgroup: this version of rt makes cgroups itself only; leave the flag out (Docker: native.cgroupdriver=cgroupfs, Podman: --cgroup-manager cgroupfs)"
+        );
     }
     let Some(command) = cli.command else { bail!("a command is needed; see --help") };
     let done = match command {
@@ -53,7 +55,9 @@ fn root(global: &Global) -> Result<PathBuf> {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     match runtime_dir {
         Some(dir) if !is_host_root() => Ok(PathBuf::from(dir).join("rt")),
-        None if !rustix::process::geteuid().is_root() => bail!("where to keep state: set XDG_RUNTIME_DIR, or give --root"),
+        None if !rustix::process::geteuid().is_root() => {
+            bail!("where to keep state: set XDG_RUNTIME_DIR, or give --root")
+        }
         _ => Ok(PathBuf::from("/run/rt")),
     }
 }

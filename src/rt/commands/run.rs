@@ -17,11 +17,8 @@ pub(super) fn run(root: &Path, args: &cli::Run) -> Result<u8> {
         if args.detach && started.is_ok() {
             return Ok(0);
         }
-        let status = if started.is_ok() {
-            foreground::wait(made.launched.pidfd.as_fd(), made.launched.terminal)?
-        } else {
-            1
-        };
+        let status =
+            if started.is_ok() { foreground::wait(made.launched.pidfd.as_fd(), made.launched.terminal)? } else { 1 };
         if !args.keep {
             destroy::kill(made.state)?;
             destroy::remove(made.entry, made.state)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 
 use crate::launch::sync::{Channel, Go, Said};
 use crate::launch::{destroy, hook};
@@ -22,7 +22,9 @@ pub(super) fn start(root: &Path, id: &str) -> Result<()> {
     }
     let Some(socket) = entry.connect_start()? else { bail!("cannot start a container that has stopped") };
     let init = Channel::of(socket);
-    init.go(Go::Start).map_err(|_| anyhow!("cannot start a container that has stopped"))?;
+    if !init.go(Go::Start)? {
+        bail!("cannot start a container that has stopped");
+    }
     let said = init.listen()?;
     entry.remove_start_socket();
     if let Said::Failed(line) = said {

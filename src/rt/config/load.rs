@@ -94,7 +94,9 @@ impl<'a, T: Deserialize<'a>> Shape for Probe<T> {
 pub fn salvage(text: &str) -> Option<String> {
     let mut value: Value = serde_json::from_str(text).ok()?;
     for _ in 0..MAX_TYPE_ERRORS {
-        let Some((mut path, _)) = Probe::<super::types::Spec<'_>>::misfit(value.to_string()) else { return Some(value.to_string()) };
+        let Some((mut path, _)) = Probe::<super::types::Spec<'_>>::misfit(value.to_string()) else {
+            return Some(value.to_string());
+        };
         if !cut(&mut value, &mut path) {
             return None;
         }
@@ -242,10 +244,7 @@ mod tests {
             "{found:?}"
         );
         assert!(found.contains(&"/process/args/1: must be a string, is integer 7".to_owned()), "{found:?}");
-        assert!(
-            found.contains(&"/linux/namespaces/1/type: is required and missing".to_owned()),
-            "{found:?}"
-        );
+        assert!(found.contains(&"/linux/namespaces/1/type: is required and missing".to_owned()), "{found:?}");
     }
 
     #[test]

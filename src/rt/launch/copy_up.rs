@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Result, bail};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, makedev, major, minor, mkdirat, mknodat, openat,
-    readlinkat, statat, symlinkat, utimensat, Timespec, Timestamps,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod, major, makedev, minor,
+    mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 
 use crate::sys::error::At;

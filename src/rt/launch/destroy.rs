@@ -46,11 +46,12 @@ pub fn kill(state: &State<'_>) -> Result<()> {
     if state.cgroups_are == Ownership::Ours {
         // Any one hierarchy holds all the processes. Mostly none is left, and then the kernel lets
         // the directory go at once.
-        if let Some(path) = state.cgroups.first().map(|path| Path::new(&**path)) {
-            if std::fs::remove_dir(path).is_err() && path.exists() {
-                thaw(state);
-                tree::kill_all(path)?;
-            }
+        if let Some(path) = state.cgroups.first().map(|path| Path::new(&**path))
+            && std::fs::remove_dir(path).is_err()
+            && path.exists()
+        {
+            thaw(state);
+            tree::kill_all(path)?;
         }
     }
     Ok(())

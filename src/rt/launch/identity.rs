@@ -75,9 +75,9 @@ fn groups(process: &Process<'_>) -> Result<()> {
         // A plain user's namespace may forbid the call for good (user_namespaces(7)); then there is
         // nothing to set either.
         Err(Errno::PERM) if groups.is_empty() && setgroups_denied() => Ok(()),
-        Err(Errno::PERM) if setgroups_denied() => {
-            Err(anyhow!("/process/user/additionalGids: this user namespace does not let groups be set (its setgroups file says deny)"))
-        }
+        Err(Errno::PERM) if setgroups_denied() => Err(anyhow!(
+            "/process/user/additionalGids: this user namespace does not let groups be set (its setgroups file says deny)"
+        )),
         Err(error) => Err(error).at(|| "/process/user/additionalGids: setting the groups".into()),
     }
 }
@@ -88,7 +88,9 @@ fn setgroups_denied() -> bool {
 
 fn unmapped(field: &str, id: u32, error: Errno) -> anyhow::Error {
     match error {
-        Errno::INVAL => anyhow!("/process/user/{field}: {id} is in none of the ranges of the user namespace's mappings"),
+        Errno::INVAL => {
+            anyhow!("/process/user/{field}: {id} is in none of the ranges of the user namespace's mappings")
+        }
         error => anyhow!("/process/user/{field}: becoming {id}: {}", errno(error)),
     }
 }

@@ -13,15 +13,18 @@ use anyhow::{Result, anyhow, bail};
 use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
-use rustix::process::{DumpableBehavior, Signal, chdir, chroot, fchdir, getcwd, pivot_root, set_dumpable_behavior, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{
+    DumpableBehavior, Signal, chdir, chroot, fchdir, getcwd, pivot_root, set_dumpable_behavior,
+    set_parent_process_death_signal, setsid, umask,
+};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 use super::resolve::Tree;
 use super::rootfs::{self, Builder, attach_root, open_root, propagate};
 use super::sync::{Channel, Go, Said};
 use super::timeline::Timeline;
-use crate::cgroup::tree;
 use super::{hook, identity, limits, program, stage, terminal};
+use crate::cgroup::tree;
 use crate::plan::Plan;
 use crate::plan::options::Propagation;
 use crate::plan::process::Process;
@@ -94,13 +97,17 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         if plan.cgroup.by_init {
             steps.step("enter the cgroup", || match plan.cgroup.dirs.iter().try_for_each(tree::enter) {
                 // The parent has found that it may not make any, and that none is needed.
-                Err(_) if plan.cgroup.optional && plan.cgroup.dirs.iter().any(|dir| !Path::new(&dir.path).exists()) => Ok(()),
+                Err(_) if plan.cgroup.optional && plan.cgroup.dirs.iter().any(|dir| !Path::new(&dir.path).exists()) => {
+                    Ok(())
+                }
                 other => other,
             })?;
         }
         if plan.namespaces.cgroup {
             // A new cgroup namespace takes the cgroups that its maker is in as its root.
-            steps.step("cgroup namespace", || sys::unshare(libc::CLONE_NEWCGROUP).at(|| "making a cgroup namespace".into()))?;
+            steps.step("cgroup namespace", || {
+                sys::unshare(libc::CLONE_NEWCGROUP).at(|| "making a cgroup namespace".into())
+            })?;
         }
         Ok(())
     };
@@ -214,7 +221,8 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
             // The host's mounts are cut off after pivot_root; here only the one that gets the root.
             rootfs::make_holder_private(&path)?;
         } else {
-            mount_change("/", kind | MountPropagationFlags::REC).at(|| "cutting the mounts off from the host's".into())?;
+            mount_change("/", kind | MountPropagationFlags::REC)
+                .at(|| "cutting the mounts off from the host's".into())?;
         }
         let root = match init.root.take() {
             Some(root) => root,
@@ -282,7 +290,9 @@ fn hooks_before_pivot(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &
     if !hooks.create_container.is_empty() {
         enter_cgroup(steps, &init.sync)?;
         let state = init.state.spec_json(Status::Created, std::process::id() as i32);
-        steps.step("createContainer hooks", || hook::run_all("createContainer", &hooks.create_container, &state, None))?;
+        steps.step("createContainer hooks", || {
+            hook::run_all("createContainer", &hooks.create_container, &state, None)
+        })?;
     }
     Ok(())
 }
@@ -394,7 +404,9 @@ fn environment(process: &Process<'_>) -> Result<Vec<CString>> {
 fn c_strings(list: &[crate::config::types::Str<'_>], pointer: &str) -> Result<Vec<CString>> {
     list.iter()
         .enumerate()
-        .map(|(index, text)| CString::new(&**text).map_err(|_| anyhow!("{pointer}/{index}: must not hold a NUL character")))
+        .map(|(index, text)| {
+            CString::new(&**text).map_err(|_| anyhow!("{pointer}/{index}: must not hold a NUL character"))
+        })
         .collect()
 }
 
@@ -404,12 +416,12 @@ fn home(uid: u32) -> String {
     const MOST: u64 = 1 << 20;
     let mut text = String::new();
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/etc/passwd");
-    if let Ok(file) = file {
-        if file.metadata().is_ok_and(|meta| meta.is_file()) {
-            let mut bytes = Vec::new();
-            let _ = file.take(MOST).read_to_end(&mut bytes);
-            text = String::from_utf8_lossy(&bytes).into_owned();
-        }
+    if let Ok(file) = file
+        && file.metadata().is_ok_and(|meta| meta.is_file())
+    {
+        let mut bytes = Vec::new();
+        let _ = file.take(MOST).read_to_end(&mut bytes);
+        text = String::from_utf8_lossy(&bytes).into_owned();
     }
     home_in(&text, uid).filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or("/").to_owned()
 }
@@ -493,7 +505,8 @@ struct Kernel(OwnedFd);
 
 impl Kernel {
     fn open_if_needed(plan: &Plan<'_>) -> Result<Option<Kernel>> {
-        let labels = plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
+        let labels =
+            plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
         if plan.sysctl.is_empty() && !labels {
             return Ok(None);
         }

@@ -23,8 +23,7 @@ const NAME_SIZE: usize = 16;
 const MOST_NUMBERED: u32 = 32768;
 
 /// What of an address's flags is a setting, not a state (`linux/if_addr.h`).
-const ADDRESS_SETTINGS: u32 =
-    libc::IFA_F_NODAD | libc::IFA_F_HOMEADDRESS | libc::IFA_F_NOPREFIXROUTE;
+const ADDRESS_SETTINGS: u32 = libc::IFA_F_NODAD | libc::IFA_F_HOMEADDRESS | libc::IFA_F_NOPREFIXROUTE;
 
 /// Moves the device `host_name` of the caller's network namespace to `netns` as `new_name`, in
 /// which a `%d` stands for the lowest number that makes the name unique there.
@@ -33,8 +32,7 @@ const ADDRESS_SETTINGS: u32 =
 /// that name is there already, or the device cannot be moved at all, nothing has changed. If it
 /// fails later, the device stays in the container, and goes back when that one's namespace ends.
 pub fn move_device(host_name: &str, new_name: &str, netns: BorrowedFd<'_>) -> Result<()> {
-    try_move(host_name, new_name, netns)
-        .map_err(|error| anyhow!("netDevices: moving {host_name}: {error:#}"))
+    try_move(host_name, new_name, netns).map_err(|error| anyhow!("netDevices: moving {host_name}: {error:#}"))
 }
 
 fn try_move(host_name: &str, new_name: &str, netns: BorrowedFd<'_>) -> Result<()> {
@@ -160,17 +158,15 @@ impl Address {
                 _ => {}
             }
         }
-        let moves = reply.i32_at(4)? == index
-            && scope == libc::RT_SCOPE_UNIVERSE
-            && address.flags & libc::IFA_F_PERMANENT != 0;
+        let moves =
+            reply.i32_at(4)? == index && scope == libc::RT_SCOPE_UNIVERSE && address.flags & libc::IFA_F_PERMANENT != 0;
         moves.then_some(address)
     }
 
     /// The request to add this address to the link with this index.
     fn message(&self, index: i32) -> Message {
         let flags = self.flags & ADDRESS_SETTINGS;
-        let mut header =
-            [self.family, self.prefix, flags as u8, libc::RT_SCOPE_UNIVERSE, 0, 0, 0, 0];
+        let mut header = [self.family, self.prefix, flags as u8, libc::RT_SCOPE_UNIVERSE, 0, 0, 0, 0];
         header[4..8].copy_from_slice(&index.to_ne_bytes());
         let new = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let mut message = Message::new(libc::RTM_NEWADDR, new as u16, &header);

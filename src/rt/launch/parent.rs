@@ -105,7 +105,8 @@ fn start<'p>(
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
     let early = steps.step("open sources", || open_early(plan))?;
-    let needs_root = (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
+    let needs_root =
+        (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
     let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
     let start_socket = if options.wait_for_start { Some(entry.start_socket()?) } else { None };
     // For network devices: the namespace they go to.
@@ -117,7 +118,8 @@ fn start<'p>(
         let own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
         let flags = if namespaces.staged() { 0 } else { namespaces.create };
         let cloned = steps.step("clone", || {
-            sys::clone3(flags).map_err(|error| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)))
+            sys::clone3(flags)
+                .map_err(|error| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)))
         })?;
         if matches!(cloned, sys::Cloned::Child) {
             // Only the parent goes back; the child closes the descriptors with all others.
@@ -161,8 +163,7 @@ fn start<'p>(
         };
     }
     let pidfd = started.insert(pidfd);
-    let mut work =
-        Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
+    let mut work = Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
     work.fill(joined_net)?;
     work.follow(options, pidfd)?;
     Ok(Launched {
@@ -187,14 +188,19 @@ impl Work<'_, '_> {
         // The rules for devices first: between "deny all" and what is allowed again, an init that is
         // in the group already could not make its nodes.
         let writes = if made { &*plan.cgroup.writes } else { &[] };
-        let (devices, limits) = writes.split_at(writes.iter().take_while(|write| write.file.starts_with("devices.")).count());
+        let (devices, limits) =
+            writes.split_at(writes.iter().take_while(|write| write.file.starts_with("devices.")).count());
         self.steps.step("device rules", || tree::apply_all(&plan.cgroup.dirs, devices))?;
         // From here on init can go the whole way to "ready" beside us.
-        self.sync.go(Go::CgroupMade).or_else(|_| Ok::<(), anyhow::Error>(()))?;
+        self.sync.go(Go::CgroupMade)?;
         self.steps.step("limits", || tree::apply_all(&plan.cgroup.dirs, limits))?;
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
-                let hint = if error.kind() == ErrorKind::PermissionDenied { "; going below one's own takes CAP_SYS_RESOURCE" } else { "" };
+                let hint = if error.kind() == ErrorKind::PermissionDenied {
+                    "; going below one's own takes CAP_SYS_RESOURCE"
+                } else {
+                    ""
+                };
                 anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error))
             })?;
         }
@@ -204,17 +210,23 @@ impl Work<'_, '_> {
         if !plan.net_devices.is_empty() {
             let target = match joined_net {
                 Some(fd) => fd,
-                None => fs::File::open(format!("/proc/{pid}/ns/net")).at(|| "opening the container's network namespace".into())?.into(),
+                None => fs::File::open(format!("/proc/{pid}/ns/net"))
+                    .at(|| "opening the container's network namespace".into())?
+                    .into(),
             };
             for (name, new) in &plan.net_devices {
                 self.steps.step("network device", || {
-                    netdev::move_device(name, new, target.as_fd()).map_err(|error| anyhow!("/linux/netDevices/{name}: {error:#}"))
+                    netdev::move_device(name, new, target.as_fd())
+                        .map_err(|error| anyhow!("/linux/netDevices/{name}: {error:#}"))
                 })?;
             }
         }
         self.state.pid = pid;
-        // A child that is already gone says why through the socket, or by its exit status.
-        self.state.start_time = Stat::of(pid).map_or(0, |stat| stat.start_time);
+        // Not yet waited for, so even a child that has died has an entry.
+        let Some(stat) = Stat::of(pid) else {
+            bail!("reading /proc/{pid}/stat: without it the container could not be told from others")
+        };
+        self.state.start_time = stat.start_time;
         let (entry, state) = (self.entry, &*self.state);
         self.steps.step("state with pid", || entry.write(state))
     }
@@ -257,9 +269,11 @@ impl Work<'_, '_> {
                     let hooks = self.plan.hooks;
                     let json = self.state.spec_json(Status::Created, self.pid);
                     let signals = self.signals;
-                    self.steps.step("prestart hooks", || hook::run_all("prestart", &hooks.prestart, &json, Some(signals)))?;
                     self.steps
-                        .step("createRuntime hooks", || hook::run_all("createRuntime", &hooks.create_runtime, &json, Some(signals)))?;
+                        .step("prestart hooks", || hook::run_all("prestart", &hooks.prestart, &json, Some(signals)))?;
+                    self.steps.step("createRuntime hooks", || {
+                        hook::run_all("createRuntime", &hooks.create_runtime, &json, Some(signals))
+                    })?;
                     self.sync.go(Go::HooksRun)?;
                 }
                 Said::Terminal(master) => self.terminal = Some(master),
@@ -280,10 +294,10 @@ impl Work<'_, '_> {
     }
 
     fn finish(&mut self, options: &Options<'_>) -> Result<()> {
-        if self.plan.namespaces.has_user() {
-            if let Some(process) = &self.plan.process {
-                limits::apply(process, self.pid)?;
-            }
+        if self.plan.namespaces.has_user()
+            && let Some(process) = &self.plan.process
+        {
+            limits::apply(process, self.pid)?;
         }
         if let Some(path) = options.pid_file {
             write_pid_file(path, self.pid)?;
@@ -291,7 +305,7 @@ impl Work<'_, '_> {
         if options.wait_for_start {
             self.entry.finish_start_socket()?;
         }
-        self.sync.go(Go::Finish)
+        self.sync.go(Go::Finish).map(drop)
     }
 
     /// Init is gone and has said nothing.
@@ -308,7 +322,9 @@ impl Work<'_, '_> {
                 .is_ok_and(|text| text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"))
         });
         if out_of_memory {
-            return anyhow!("/linux/resources/memory/limit: too small: the container's first process {how} for want of memory while it was set up");
+            return anyhow!(
+                "/linux/resources/memory/limit: too small: the container's first process {how} for want of memory while it was set up"
+            );
         }
         anyhow!("the container's first process {how} while it was set up")
     }
@@ -333,7 +349,8 @@ fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
             Ok(fd)
         };
         let place = mount.index.map_or(String::new(), |index| format!("/mounts/{index}: "));
-        opened.push(open().map_err(|error: anyhow::Error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
+        opened
+            .push(open().map_err(|error: anyhow::Error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
     }
     Ok(opened)
 }
@@ -361,7 +378,8 @@ impl OwnNamespaces {
         let mut own = OwnNamespaces(Vec::new());
         let namespaces = &plan.namespaces;
         let remember = |kind: i32, name: &str| -> Result<(u64, OwnedFd)> {
-            let file = fs::File::open(format!("/proc/self/ns/{name}")).at(|| format!("opening our own {name} namespace"))?;
+            let file =
+                fs::File::open(format!("/proc/self/ns/{name}")).at(|| format!("opening our own {name} namespace"))?;
             Ok((kind as u64, file.into()))
         };
         if !namespaces.staged() {

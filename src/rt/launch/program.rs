@@ -47,8 +47,8 @@ pub fn find(file: &str, env: &[impl AsRef<str>]) -> Result<CString, String> {
     let setting = env.iter().rev().find_map(|entry| entry.as_ref().strip_prefix("PATH="));
     let directories = setting.unwrap_or(DEFAULT_PATH).split(':');
     // An empty element is the working directory (environ(7)).
-    let candidates = directories
-        .map(|directory| Path::new(if directory.is_empty() { "." } else { directory }).join(file));
+    let candidates =
+        directories.map(|directory| Path::new(if directory.is_empty() { "." } else { directory }).join(file));
     // Joining nothing to a directory would find the directory.
     let candidates = candidates.filter(|_| !file.is_empty());
     match candidates.clone().find(|path| executable(path).is_ok()) {
@@ -85,11 +85,7 @@ fn refused(file: &str, path: &Path, error: &io::Error) -> String {
 }
 
 /// The error for a name that is nowhere on the PATH.
-fn not_on_path(
-    file: &str,
-    setting: Option<&str>,
-    mut candidates: impl Iterator<Item = PathBuf>,
-) -> String {
+fn not_on_path(file: &str, setting: Option<&str>, mut candidates: impl Iterator<Item = PathBuf>) -> String {
     // A file of that name that cannot be run is more likely the mistake than the PATH.
     let almost = candidates.find_map(|path| {
         fs::symlink_metadata(&path).ok()?;
@@ -125,12 +121,8 @@ fn diagnose(path: &Path, errno: i32, depth: u32) -> Option<String> {
                 .into(),
         ),
         libc::ETXTBSY => Some(format!("{} is open for writing", plain(path))),
-        libc::ENOENT | libc::ENOTDIR | libc::ELOOP => {
-            missing(path).or_else(|| format::diagnose(path, errno, depth))
-        }
-        libc::EACCES | libc::EPERM | libc::EISDIR => {
-            denied(path, 0).or_else(|| format::diagnose(path, errno, depth))
-        }
+        libc::ENOENT | libc::ENOTDIR | libc::ELOOP => missing(path).or_else(|| format::diagnose(path, errno, depth)),
+        libc::EACCES | libc::EPERM | libc::EISDIR => denied(path, 0).or_else(|| format::diagnose(path, errno, depth)),
         libc::ENOEXEC | libc::ELIBBAD | libc::EINVAL => format::diagnose(path, errno, depth),
         _ => None,
     }
@@ -200,8 +192,7 @@ fn denied(path: &Path, depth: u32) -> Option<String> {
         && depth < MAX_DEPTH
     {
         let target = path.parent().unwrap_or(Path::new("")).join(target);
-        return denied(&target, depth + 1)
-            .map(|why| format!("{} is a symbolic link: {why}", plain(path)));
+        return denied(&target, depth + 1).map(|why| format!("{} is a symbolic link: {why}", plain(path)));
     }
     let metadata = fs::metadata(path).ok()?;
     let shown = plain(path);

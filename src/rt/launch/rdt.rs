@@ -55,7 +55,10 @@ impl Plan {
         };
         if self.named && self.schemata.is_empty() && is_new {
             fs::remove_dir(&self.group).at(what)?;
-            bail!("/linux/intelRdt/closID: the group {} does not exist and no schema says what to make it of", self.group.display());
+            bail!(
+                "/linux/intelRdt/closID: the group {} does not exist and no schema says what to make it of",
+                self.group.display()
+            );
         }
         let file = self.group.join("schemata");
         if self.named && !is_new && !self.schemata.is_empty() {
@@ -66,7 +69,8 @@ impl Plan {
             }
         } else {
             for line in &self.schemata {
-                fs::write(&file, format!("{line}\n")).at(|| format!("/linux/intelRdt: writing \"{line}\" to {}", file.display()))?;
+                fs::write(&file, format!("{line}\n"))
+                    .at(|| format!("/linux/intelRdt: writing \"{line}\" to {}", file.display()))?;
             }
         }
         fs::write(self.group.join("tasks"), pid.to_string()).at(what)?;

@@ -110,7 +110,8 @@ impl Tree {
                 Ok(fd) if last => return if missing == Missing::File { Ok(fd) } else { self.open(&path, flags) },
                 Ok(_) => done = end,
                 Err(Errno::NOENT) => {
-                    let parent = self.open(if done == 0 { "/" } else { &path[..done] }, OFlags::PATH | OFlags::DIRECTORY)?;
+                    let parent =
+                        self.open(if done == 0 { "/" } else { &path[..done] }, OFlags::PATH | OFlags::DIRECTORY)?;
                     let name = &path[done + 1..end];
                     let made = if last && missing == Missing::File {
                         make_file(&parent, name)

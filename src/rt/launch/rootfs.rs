@@ -6,7 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, fstatfs, major, makedev, minor, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, fstatfs, major, makedev, minor, mkdirat,
+    mknodat, openat, readlinkat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -137,21 +140,19 @@ impl<'s> Builder<'s> {
                 Ok(())
             }
             What::Bind { source, recursive, early, .. } => {
-                let made = match early.then(|| self.early.next()).flatten() {
-                    Some(fd) => fd,
-                    None => {
-                        let fd = open_bind(mount, source, *recursive)?;
-                        if self.shares && mount.propagation.is_none_or(|p| p.kind != libc::MS_SHARED) {
-                            let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };
-                            propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
-                        }
-                        fd
+                let made = if let Some(fd) = early.then(|| self.early.next()).flatten() {
+                    fd
+                } else {
+                    let fd = open_bind(mount, source, *recursive)?;
+                    if self.shares && mount.propagation.is_none_or(|p| p.kind != libc::MS_SHARED) {
+                        let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };
+                        propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
                     }
+                    fd
                 };
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)
                     == FileType::Directory;
-                let target =
-                    if is_directory { self.mount_point(destination)? } else { self.tree.file(destination)? };
+                let target = if is_directory { self.mount_point(destination)? } else { self.tree.file(destination)? };
                 refuse_inside_proc(&target, destination)?;
                 attach(&made, &target).map_err(|error| match error {
                     Errno::NOTDIR | Errno::ISDIR => anyhow!(
@@ -192,9 +193,9 @@ impl<'s> Builder<'s> {
 
     /// The directory to mount on, made where it is missing.
     fn mount_point(&self, path: &str) -> Result<OwnedFd> {
-        let below = path.rsplit_once('/').and_then(|(parent, name)| {
-            self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name))
-        });
+        let below = path
+            .rsplit_once('/')
+            .and_then(|(parent, name)| self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name)));
         let Some((parent, name)) = below else { return self.tree.directory(path) };
         match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -275,12 +276,14 @@ impl<'s> Builder<'s> {
                 Ok(()) => {
                     if device.uid != 0 || device.gid != 0 {
                         let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-                        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).at(|| "setting its owner".into())?;
+                        chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                            .at(|| "setting its owner".into())?;
                     }
                     return Ok(());
                 }
                 Err(Errno::EXIST) => {
-                    let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).at(|| "looking at what is there".into())?;
+                    let found =
+                        statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).at(|| "looking at what is there".into())?;
                     if matches(&found) {
                         return Ok(());
                     }
@@ -296,7 +299,10 @@ impl<'s> Builder<'s> {
         if !matches(&found) {
             bail!(
                 "nodes cannot be made here, and the host's {} is not device {} {}:{}",
-                device.path, device.kind, device.major, device.minor
+                device.path,
+                device.kind,
+                device.major,
+                device.minor
             );
         }
         attach(&source, &self.tree.file(&device.path)?).at(|| "binding the host's".into())
@@ -330,14 +336,13 @@ impl<'s> Builder<'s> {
         // The first use attaches the original, every later one a clone of it.
         let (slot, make): (_, fn() -> Result<OwnedFd>) =
             if is_directory { (&mut self.empty, empty_directory) } else { (&mut self.null, host_null) };
-        match slot {
-            Some(first) => attach(clone_fd(&*first, false).at(what)?, &target).at(what),
-            None => {
-                let first = make()?;
-                attach(&first, &target).at(what)?;
-                *slot = Some(first);
-                Ok(())
-            }
+        if let Some(first) = slot {
+            attach(clone_fd(&*first, false).at(what)?, &target).at(what)
+        } else {
+            let first = make()?;
+            attach(&first, &target).at(what)?;
+            *slot = Some(first);
+            Ok(())
         }
     }
 
@@ -452,7 +457,8 @@ pub(super) fn make_holder_private(path: &str) -> Result<()> {
     let private = Propagation { kind: libc::MS_PRIVATE, recursive: false };
     let ancestors = std::path::Path::new(path).ancestors();
     for ancestor in ancestors {
-        let fd = rustix::fs::open(ancestor, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(what)?;
+        let fd =
+            rustix::fs::open(ancestor, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at(what)?;
         match propagate(&fd, private) {
             // Not the root of a mount: look further up.
             Err(Errno::INVAL) => {}

@@ -60,6 +60,10 @@ pub fn pair() -> Result<(Channel, Channel)> {
     Ok((Channel(one), Channel(other)))
 }
 
+fn talking() -> String {
+    "talking to the other side of the set-up".into()
+}
+
 /// One end.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
@@ -70,9 +74,13 @@ impl Channel {
         Channel(fd)
     }
 
-    /// Lets the other side go on.
-    pub fn go(&self, go: Go) -> Result<()> {
-        self.send(go as u8, &[], None)
+    /// Lets the other side go on; `false` when there is none any more. Why, it may have said.
+    pub fn go(&self, go: Go) -> Result<bool> {
+        match self.send(go as u8, &[], None) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(false),
+            Err(error) => Err(error).at(talking),
+        }
     }
 
     /// Waits for the parent's word.
@@ -81,10 +89,14 @@ impl Channel {
         let got = loop {
             match recv(&self.0, &mut kind, RecvFlags::empty()) {
                 Err(rustix::io::Errno::INTR) => {}
-                other => break other.map(|(length, _)| length).unwrap_or(0),
+                other => break other.map_or(0, |(length, _)| length),
             }
         };
-        if got == 1 && kind[0] == go as u8 { Ok(()) } else { bail!("the runtime ended while the container was being set up") }
+        if got == 1 && kind[0] == go as u8 {
+            Ok(())
+        } else {
+            bail!("the runtime ended while the container was being set up")
+        }
     }
 
     /// Tells the parent something.
@@ -98,6 +110,7 @@ impl Channel {
             Said::Failed(line) => self.send(b'e', line.as_bytes(), None),
             Said::End => Ok(()),
         }
+        .at(talking)
     }
 
     /// Waits for init's next word.
@@ -117,7 +130,7 @@ impl Channel {
         })
     }
 
-    fn send(&self, kind: u8, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    fn send(&self, kind: u8, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
         let payload = &payload[..payload.len().min(MAX)];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -125,9 +138,7 @@ impl Channel {
         if let Some(fds) = &fds {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
-        sendmsg(&self.0, &[IoSlice::new(&[kind]), IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL)
-            .at(|| "talking to the other side of the set-up".into())?;
-        Ok(())
+        sendmsg(&self.0, &[IoSlice::new(&[kind]), IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
     }
 
     fn receive(&self) -> Result<(Option<u8>, Vec<u8>, Option<OwnedFd>)> {
@@ -137,7 +148,12 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let peeked = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut short)], &mut control, RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut short)],
+                &mut control,
+                RecvFlags::PEEK | RecvFlags::CMSG_CLOEXEC,
+            ) {
                 // It ended with a word of ours unread. The kernel says so once, and before it hands out
                 // what the other side had said.
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}

@@ -43,7 +43,7 @@ pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal>
 /// The multiplexer of the container's own devpts, and only if it really is one; else the host's.
 fn open_master(tree: &Tree) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    if let Some(master) = tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW).ok() {
+    if let Ok(master) = tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW) {
         let stat = fstat(&master).at(|| "looking at /dev/pts/ptmx".into())?;
         let on_devpts = fstatfs(&master).is_ok_and(|fs| fs.f_type as u64 == DEVPTS_SUPER_MAGIC);
         let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
@@ -53,7 +53,8 @@ fn open_master(tree: &Tree) -> Result<OwnedFd> {
         }
         return Ok(master);
     }
-    rustix::fs::open("/dev/ptmx", flags | OFlags::CLOEXEC, Mode::empty()).at(|| "/process/terminal: opening /dev/ptmx".into())
+    rustix::fs::open("/dev/ptmx", flags | OFlags::CLOEXEC, Mode::empty())
+        .at(|| "/process/terminal: opening /dev/ptmx".into())
 }
 
 /// Connects to the socket that an engine named, before anything is made.

@@ -97,9 +97,7 @@ impl Timeline {
                 "ts": span.start as f64 / 1000.0, "dur": (span.end - span.start) as f64 / 1000.0,
             })
         };
-        let name = |thread: u32, name: &str| {
-            serde_json::json!({"name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": {"name": name}})
-        };
+        let name = |thread: u32, name: &str| serde_json::json!({"name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": {"name": name}});
         let events: Vec<_> = [name(1, "parent"), name(2, "init")]
             .into_iter()
             .chain(self.spans.iter().map(|span| event(1, span)))

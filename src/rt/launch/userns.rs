@@ -42,27 +42,37 @@ fn lines(ranges: &[IdMapping]) -> String {
 /// while a process is in it: a child that does nothing.
 pub(super) fn idmap(mount: &OwnedFd, map: &IdMap) -> Result<()> {
     let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "making a pipe".into())?;
-    let (pid, pidfd) = match sys::clone3(libc::CLONE_NEWUSER as u64).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
-        sys::Cloned::Child => {
-            drop(release);
-            let _ = rustix::io::read(&hold, &mut [0; 1]);
-            std::process::exit(0);
-        }
-        sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
+    let (pid, pidfd) =
+        match sys::clone3(libc::CLONE_NEWUSER as u64).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
+            sys::Cloned::Child => {
+                drop(release);
+                let _ = rustix::io::read(&hold, &mut [0; 1]);
+                std::process::exit(0);
+            }
+            sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        };
     drop(hold);
     let result = (|| {
         write_maps(pid, &map.uids, &map.gids)?;
         let namespace = fs::File::open(format!("/proc/{pid}/ns/user")).at(|| "opening a user namespace".into())?;
         use std::os::fd::AsFd;
         let attribute = libc::MOUNT_ATTR_IDMAP;
-        sys::mount_setattr(mount, map.recursive, attribute, 0, 0, Some(namespace.as_fd())).map_err(|error| match error {
-            rustix::io::Errno::INVAL => anyhow!("idmap: {}; its file system cannot be idmapped, or is already", errno(error)),
-            error => anyhow!("idmap: {}", errno(error)),
-        })
+        sys::mount_setattr(mount, map.recursive, attribute, 0, 0, Some(namespace.as_fd())).map_err(
+            |error| match error {
+                rustix::io::Errno::INVAL => {
+                    anyhow!("idmap: {}; its file system cannot be idmapped, or is already", errno(error))
+                }
+                error => anyhow!("idmap: {}", errno(error)),
+            },
+        )
     })();
     drop(release);
-    if rustix::process::waitid(rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)), rustix::process::WaitIdOptions::EXITED).is_err() {
+    if rustix::process::waitid(
+        rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
+        rustix::process::WaitIdOptions::EXITED,
+    )
+    .is_err()
+    {
         bail!("idmap: the helping process was lost");
     }
     result

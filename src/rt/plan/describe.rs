@@ -52,7 +52,8 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
 
 fn kinds(mask: u64) -> String {
     let known = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
-    let made: Vec<&str> = known.into_iter().filter(|kind| names::namespace(kind).is_some_and(|bit| mask & bit != 0)).collect();
+    let made: Vec<&str> =
+        known.into_iter().filter(|kind| names::namespace(kind).is_some_and(|bit| mask & bit != 0)).collect();
     if made.is_empty() { "no new namespace".to_owned() } else { made.join(" ") }
 }
 
@@ -82,8 +83,10 @@ fn parent(plan: &Plan<'_>, lines: &mut Lines) {
     for write in &plan.cgroup.writes {
         lines.parent("limit", format!("{} = {}", write.file, write.value));
     }
-    for dir in &plan.cgroup.dirs {
-        lines.parent("put init into", &*dir.path);
+    if !plan.cgroup.by_init {
+        for dir in &plan.cgroup.dirs {
+            lines.parent("put init into", &*dir.path);
+        }
     }
     if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
         lines.parent("oom_score_adj", score.to_string());
@@ -112,11 +115,14 @@ fn root(plan: &Plan<'_>, lines: &mut Lines) {
     lines.init("attach root", plan.root.path.display().to_string());
     for step in &plan.steps {
         match step {
-            Step::EnterCgroup => lines.init("wait for", "the cgroup"),
+            Step::EnterCgroup => enter_cgroup(plan, lines),
             Step::Mount(it) => lines.init("mount", mount(it)),
             Step::Device(it) => {
                 let how = if it.bind { " (the host's)" } else { "" };
-                let detail = format!("{} {} {}:{} {:04o} {}:{}{how}", it.path, it.kind, it.major, it.minor, it.mode, it.uid, it.gid);
+                let detail = format!(
+                    "{} {} {}:{} {:04o} {}:{}{how}",
+                    it.path, it.kind, it.major, it.minor, it.mode, it.uid, it.gid
+                );
                 lines.init("device", detail);
             }
             Step::Link { path, target, .. } => lines.init("link", format!("{path} -> {target}")),
@@ -124,9 +130,6 @@ fn root(plan: &Plan<'_>, lines: &mut Lines) {
             Step::Mask(path) => lines.init("mask", &**path),
             Step::ReadOnly(path) => lines.init("read-only", &**path),
         }
-    }
-    if plan.namespaces.cgroup {
-        lines.init("unshare", "cgroup");
     }
     for (_, value, key) in &plan.sysctl {
         lines.init("sysctl", format!("{key} = {value}"));
@@ -142,12 +145,27 @@ fn root(plan: &Plan<'_>, lines: &mut Lines) {
     for hook in &plan.hooks.create_container {
         lines.init("hook", format!("createContainer {}", hook.path));
     }
+    if !plan.steps.iter().any(|step| matches!(step, Step::EnterCgroup)) {
+        enter_cgroup(plan, lines);
+    }
     lines.init(if plan.no_pivot { "move root" } else { "pivot_root" }, "/");
     if let Some(propagation) = plan.root.propagation {
         lines.init("propagation", format!("/ {}", propagation_word(propagation)));
     }
     if plan.root.readonly {
         lines.init("read-only", "/");
+    }
+}
+
+fn enter_cgroup(plan: &Plan<'_>, lines: &mut Lines) {
+    lines.init("wait for", "the cgroup");
+    if plan.cgroup.by_init {
+        for dir in &plan.cgroup.dirs {
+            lines.init("enter", &*dir.path);
+        }
+    }
+    if plan.namespaces.cgroup {
+        lines.init("unshare", "cgroup");
     }
 }
 
@@ -200,6 +218,9 @@ fn process(plan: &Plan<'_>, lines: &mut Lines) {
         lines.init("seccomp", format!("{} instructions, flags {:#x}", filter.program.len(), filter.flags));
     }
     let args: Vec<String> = process.args.iter().map(|arg| format!("{:?}", &**arg)).collect();
+    for entry in &process.env {
+        lines.init("environment", format!("{:?}", &**entry));
+    }
     lines.init("execute", args.join(" "));
     for hook in &plan.hooks.poststart {
         lines.parent("hook", format!("poststart {}", hook.path));

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cgroup::layout::Layout;
 use crate::config::types::Spec;
+use crate::sys::error::At;
 
 /// Facts of the host.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,7 @@ impl Host {
         let wants_selinux = process.is_some_and(|p| p.selinux_label.is_some()) || spec.linux.mount_label.is_some();
         Ok(Host {
             layout,
-            capabilities: rustix::thread::capabilities(None).map_or(0, |sets| sets.permitted.bits()),
+            capabilities: rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?.permitted.bits(),
             apparmor: wants_apparmor && apparmor(),
             selinux: wants_selinux && selinux(),
             resctrl: if spec.linux.intel_rdt.is_some() { resctrl() } else { None },

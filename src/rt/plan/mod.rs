@@ -158,10 +158,9 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
         propagation: linux.rootfs_propagation.as_deref().and_then(options::propagation),
     };
-    let cgroup_path = options::clean(
-        linux.cgroups_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(&request.id),
-    )
-    .into_owned();
+    let cgroup_path =
+        options::clean(linux.cgroups_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(&request.id))
+            .into_owned();
     if cgroup_path == "/" {
         problems.invalid("/linux/cgroupsPath", "must name a cgroup below the root cgroup");
     }
@@ -171,7 +170,10 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
         cgroup::v1::plan(&cgroup_path, &linux.resources, &host.layout, problems)
     };
     if host.layout.v1.is_empty() && host.layout.v2.is_some() {
-        problems.unavailable("/linux/resources", "this host has cgroup v2 only, which this version of rt does not manage yet");
+        problems.unavailable(
+            "/linux/resources",
+            "this host has cgroup v2 only, which this version of rt does not manage yet",
+        );
     }
     cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
     cgroup.optional = linux.cgroups_path.as_deref().unwrap_or_default().is_empty()
@@ -262,7 +264,10 @@ fn namespaces(spec: &Spec<'_>, problems: &mut Problems) -> Namespaces {
     }
     if namespaces.staged() && namespaces.time.is_some() {
         let key = token("timeOffsets");
-        problems.unavailable(format!("/linux/{key}"), "a new time namespace cannot be had together with a joined namespace and a user namespace");
+        problems.unavailable(
+            format!("/linux/{key}"),
+            "a new time namespace cannot be had together with a joined namespace and a user namespace",
+        );
     }
     namespaces
 }

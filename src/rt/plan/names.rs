@@ -45,9 +45,22 @@ pub fn rlimit(name: &str) -> Option<u32> {
 /// In the order of the kernel's numbers (include/uapi/asm-generic/resource.h), which x86_64 and
 /// aarch64 share.
 pub const RLIMITS: [&str; 16] = [
-    "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS",
-    "RLIMIT_NPROC", "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
 ];
 
 /// ioprio_set(2)'s class.
@@ -114,7 +127,9 @@ pub fn scheduler(scheduler: &Scheduler<'_>) -> Result<SchedAttr, (&'static str, 
         if runtime < 1024 || runtime > deadline || deadline > period {
             return Err((
                 "runtime",
-                format!("SCHED_DEADLINE wants 1024 <= runtime <= deadline <= period (ns), here are {runtime}, {deadline}, {period}"),
+                format!(
+                    "SCHED_DEADLINE wants 1024 <= runtime <= deadline <= period (ns), here are {runtime}, {deadline}, {period}"
+                ),
             ));
         }
     } else if runtime != 0 || deadline != 0 || period != 0 {
@@ -166,7 +181,13 @@ pub fn memory_policy(policy: &MemoryPolicy<'_>) -> Result<(i32, Vec<u64>), (&'st
 pub fn sysctl_dots(key: &str) -> Cow<'_, str> {
     match key.find(['.', '/']) {
         Some(position) if key.as_bytes()[position] == b'/' => Cow::Owned(
-            key.chars().map(|c| match c { '/' => '.', '.' => '/', other => other }).collect(),
+            key.chars()
+                .map(|c| match c {
+                    '/' => '.',
+                    '.' => '/',
+                    other => other,
+                })
+                .collect(),
         ),
         _ => Cow::Borrowed(key),
     }
@@ -211,8 +232,17 @@ mod tests {
     #[test]
     fn signals_by_every_name() {
         for (text, number) in [
-            ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("RTMIN", 34), ("SIGRTMIN+3", 37),
-            ("RTMAX", 64), ("RTMAX-1", 63), ("0", 0), ("64", 64), ("IOT", 6),
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("RTMAX-1", 63),
+            ("0", 0),
+            ("64", 64),
+            ("IOT", 6),
         ] {
             assert_eq!(signal(text), Some(number), "{text}");
         }

@@ -121,8 +121,7 @@ fn attribute(word: &str, into: &mut Attributes) -> bool {
         "noatime" => into.access_time(libc::MOUNT_ATTR_NOATIME),
         "strictatime" => into.access_time(libc::MOUNT_ATTR_STRICTATIME),
         _ => {
-            let Some((_, bit, on)) = ATTRIBUTES.iter().find(|(name, ..)| *name == word)
-            else {
+            let Some((_, bit, on)) = ATTRIBUTES.iter().find(|(name, ..)| *name == word) else {
                 return false;
             };
             into.add(*bit, *on);
@@ -246,7 +245,13 @@ mod tests {
     #[test]
     fn paths_are_clamped_at_the_root() {
         for (path, cleaned) in [
-            ("/a/b", "/a/b"), ("a", "/a"), ("/", "/"), ("", "/"), ("/../../etc", "/etc"), ("/a/./b//c/..", "/a/b"), ("/a/", "/a"),
+            ("/a/b", "/a/b"),
+            ("a", "/a"),
+            ("/", "/"),
+            ("", "/"),
+            ("/../../etc", "/etc"),
+            ("/a/./b//c/..", "/a/b"),
+            ("/a/", "/a"),
         ] {
             assert_eq!(clean(path), cleaned, "{path}");
         }

@@ -3,8 +3,8 @@
 use super::host::Host;
 use super::{Namespaces, Request, names};
 use crate::config::problem::Problems;
-use crate::config::types::{Capabilities, Str, Strs};
 use crate::config::types::Process as Document;
+use crate::config::types::{Capabilities, Str, Strs};
 use crate::sys::SchedAttr;
 
 /// Everything about the program.
@@ -86,9 +86,9 @@ pub fn plan<'a>(
         args: &process.args,
         env,
         cwd: &process.cwd,
-        terminal: process.terminal.then(|| {
-            process.console_size.as_ref().map_or((0, 0), |size| (size.height as u16, size.width as u16))
-        }),
+        terminal: process
+            .terminal
+            .then(|| process.console_size.as_ref().map_or((0, 0), |size| (size.height as u16, size.width as u16))),
         uid: process.user.uid,
         gid: process.user.gid,
         groups: &process.user.additional_gids,
@@ -121,10 +121,7 @@ fn capabilities(sets: &Capabilities<'_>, grantable: u64, problems: &mut Problems
         for (index, name) in list.iter().enumerate() {
             let Some(bit) = names::capability(name) else { continue };
             if allowed & (1 << bit) == 0 {
-                problems.warn(
-                    format!("/process/capabilities/{set}/{index}"),
-                    format!("{name} is not granted: {why}"),
-                );
+                problems.warn(format!("/process/capabilities/{set}/{index}"), format!("{name} is not granted: {why}"));
             } else {
                 mask |= 1 << bit;
             }
@@ -161,11 +158,18 @@ mod tests {
         .unwrap();
         let mut problems = Problems::default();
         let caps = capabilities(&sets, !(1 << 24), &mut problems);
-        assert_eq!(caps, Caps { bounding: 1, effective: 1, inheritable: 1 << 5, permitted: 1 | 1 << 5, ambient: 1 << 5 });
+        assert_eq!(
+            caps,
+            Caps { bounding: 1, effective: 1, inheritable: 1 << 5, permitted: 1 | 1 << 5, ambient: 1 << 5 }
+        );
         let said: Vec<&str> = problems.0.iter().map(|problem| &*problem.pointer).collect();
         assert_eq!(
             said,
-            ["/process/capabilities/bounding/1", "/process/capabilities/effective/1", "/process/capabilities/ambient/0"]
+            [
+                "/process/capabilities/bounding/1",
+                "/process/capabilities/effective/1",
+                "/process/capabilities/ambient/0"
+            ]
         );
         assert_eq!(problems.fatal().count(), 0);
     }

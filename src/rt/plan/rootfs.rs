@@ -125,14 +125,21 @@ pub struct Device<'a> {
 
 /// config-linux.md, "Default Devices", all of mode 0666.
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0),
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
 ];
 
 /// Links that programs expect (config.md of the spec's runtime-linux.md, "Dev symbolic links").
 const LINKS: [(&str, &str); 5] = [
-    ("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"), ("/dev/core", "/proc/kcore"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/core", "/proc/kcore"),
 ];
 
 /// Whether a bind mount stays a peer of the host's: then the host's mounts, of which it is taken, may
@@ -224,11 +231,9 @@ fn mount<'a>(
         let own_maps = entry.uid_mappings.clone().zip(entry.gid_mappings.clone());
         let idmap = match (own_maps, options.idmap) {
             (Some((uids, gids)), recursive) => Some(IdMap { recursive: recursive.unwrap_or(false), uids, gids }),
-            (None, Some(recursive)) => Some(IdMap {
-                recursive,
-                uids: spec.linux.uid_mappings.clone(),
-                gids: spec.linux.gid_mappings.clone(),
-            }),
+            (None, Some(recursive)) => {
+                Some(IdMap { recursive, uids: spec.linux.uid_mappings.clone(), gids: spec.linux.gid_mappings.clone() })
+            }
             (None, None) => None,
         };
         mount.what = What::Bind {

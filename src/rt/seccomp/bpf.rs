@@ -6,8 +6,7 @@
 //! is known to be so at the moment the jump is written.
 
 use libc::{
-    BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET,
-    BPF_W, sock_filter,
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter,
 };
 
 /// The most a program may hold (`BPF_MAXINSNS`, `linux/bpf_common.h`).
@@ -89,8 +88,7 @@ pub(super) struct Section {
 pub(super) fn program(sections: &[Section], foreign: u32) -> Result<Vec<sock_filter>, String> {
     let mut writer = Writer::default();
     // The section tested first is written last, which leaves it nearest to the test.
-    let starts: Vec<Label> =
-        sections.iter().rev().map(|section| writer.section(&section.ranges)).collect();
+    let starts: Vec<Label> = sections.iter().rev().map(|section| writer.section(&section.ranges)).collect();
     let mut next = writer.returns(foreign);
     for (section, start) in sections.iter().rev().zip(starts) {
         next = writer.branch(BPF_JEQ, section.arch, start, next);
@@ -99,9 +97,7 @@ pub(super) fn program(sections: &[Section], foreign: u32) -> Result<Vec<sock_fil
 
     let count = writer.reversed.len();
     if count > MAX_INSTRUCTIONS {
-        return Err(format!(
-            "the filter has {count} instructions, the kernel takes {MAX_INSTRUCTIONS} at most"
-        ));
+        return Err(format!("the filter has {count} instructions, the kernel takes {MAX_INSTRUCTIONS} at most"));
     }
     writer.reversed.reverse();
     Ok(writer.reversed)
@@ -222,15 +218,7 @@ impl Writer {
     }
 
     /// `argument == value`, where a mask is applied to the argument first.
-    fn equals(
-        &mut self,
-        index: u32,
-        mask: Option<u64>,
-        value: u64,
-        wide: bool,
-        yes: Label,
-        no: Label,
-    ) -> Label {
+    fn equals(&mut self, index: u32, mask: Option<u64>, value: u64, wide: bool, yes: Label, no: Label) -> Label {
         let mut next = self.half_equals(offsets(index).0, mask.map(low), low(value), yes, no);
         if wide {
             next = self.half_equals(offsets(index).1, mask.map(high), high(value), next, no);
@@ -238,14 +226,7 @@ impl Writer {
         next
     }
 
-    fn half_equals(
-        &mut self,
-        offset: u32,
-        mask: Option<u32>,
-        value: u32,
-        yes: Label,
-        no: Label,
-    ) -> Label {
+    fn half_equals(&mut self, offset: u32, mask: Option<u32>, value: u32, yes: Label, no: Label) -> Label {
         self.branch(BPF_JEQ, value, yes, no);
         if let Some(mask) = mask {
             self.push(BPF_ALU | BPF_AND | BPF_K, mask, 0, 0);
@@ -254,15 +235,7 @@ impl Writer {
     }
 
     /// `argument > value` with `BPF_JGT`, `argument >= value` with `BPF_JGE`.
-    fn exceeds(
-        &mut self,
-        test: u32,
-        index: u32,
-        value: u64,
-        wide: bool,
-        yes: Label,
-        no: Label,
-    ) -> Label {
+    fn exceeds(&mut self, test: u32, index: u32, value: u64, wide: bool, yes: Label, no: Label) -> Label {
         let (lower_half, upper_half) = offsets(index);
         self.branch(test, low(value), yes, no);
         let lower = self.load(lower_half);

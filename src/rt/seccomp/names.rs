@@ -358,8 +358,7 @@ mod tests {
     #[test]
     fn no_number_is_given_twice_under_one_abi() {
         for column in 0..5 {
-            let mut numbers: Vec<i32> =
-                TABLE.iter().map(|row| row.1[column]).filter(|number| *number >= 0).collect();
+            let mut numbers: Vec<i32> = TABLE.iter().map(|row| row.1[column]).filter(|number| *number >= 0).collect();
             numbers.sort_unstable();
             assert!(numbers.is_sorted_by(|one, next| one < next), "column {column}");
         }

@@ -95,13 +95,12 @@ impl<'a> Rule<'a> {
             .ok_or_else(|| format!("unsupported action \"{}\"", source.action))?;
         let mut conditions = Vec::with_capacity(source.args.len());
         for arg in &source.args {
-            let compare = compare(arg).filter(|_| arg.index <= 5).ok_or_else(|| {
-                format!("unknown condition on argument {}: {}", arg.index, arg.op)
-            })?;
+            let compare = compare(arg)
+                .filter(|_| arg.index <= 5)
+                .ok_or_else(|| format!("unknown condition on argument {}: {}", arg.index, arg.op))?;
             conditions.push((arg.index, compare));
         }
-        let twice = (0..6)
-            .any(|index| conditions.iter().filter(|(argument, _)| *argument == index).count() > 1);
+        let twice = (0..6).any(|index| conditions.iter().filter(|(argument, _)| *argument == index).count() > 1);
         let alternatives = match conditions {
             none if none.is_empty() => Vec::new(),
             each if twice => each.into_iter().map(|condition| vec![condition]).collect(),
@@ -124,9 +123,7 @@ pub(super) fn compare(arg: &SyscallArg) -> Option<Compare> {
         "SCMP_CMP_GE" => Compare::Ge(value),
         "SCMP_CMP_GT" => Compare::Gt(value),
         // Bits outside the mask do not count on either side (seccomp_rule_add(3)).
-        "SCMP_CMP_MASKED_EQ" => {
-            Compare::Masked { mask: value, value: arg.value_two.unwrap_or(0) & value }
-        }
+        "SCMP_CMP_MASKED_EQ" => Compare::Masked { mask: value, value: arg.value_two.unwrap_or(0) & value },
         _ => return None,
     })
 }
@@ -210,8 +207,7 @@ impl Profile<'_> {
         if let Some(entry) = group.iter().find(|entry| entry.conditions.is_empty()) {
             return Verdict { cases: Vec::new(), otherwise: entry.action };
         }
-        let cases =
-            group.iter_mut().map(|entry| (std::mem::take(&mut entry.conditions), entry.action));
+        let cases = group.iter_mut().map(|entry| (std::mem::take(&mut entry.conditions), entry.action));
         Verdict { cases: cases.collect(), otherwise: self.default }
     }
 }
@@ -226,8 +222,7 @@ fn multiplexed(call: &str) -> Option<(&'static str, u32)> {
 fn push(entries: &mut Vec<Entry>, rule: &Rule, number: u32, selector: Option<u32>, abi: Abi) {
     // libseccomp takes x32 for a 32-bit architecture here, which its pointers and longs are.
     let wide = matches!(abi, Abi::X86_64 | Abi::Aarch64);
-    let selector =
-        selector.map(|value| Condition { index: 0, compare: Compare::Eq(value.into()), wide });
+    let selector = selector.map(|value| Condition { index: 0, compare: Compare::Eq(value.into()), wide });
     let mut add = |conditions| entries.push(Entry { number, conditions, action: rule.action });
     if rule.alternatives.is_empty() {
         add(selector.into_iter().collect());

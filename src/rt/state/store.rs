@@ -137,7 +137,8 @@ impl Entry {
 
     /// A socket address may hold only 108 bytes, so the directory is named by its descriptor.
     fn address(&self, name: &str) -> Result<SocketAddrUnix> {
-        SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd())).at(|| "naming the start socket".into())
+        SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+            .at(|| "naming the start socket".into())
     }
 
     /// Makes the socket on which init shall wait for `start`.
@@ -223,8 +224,9 @@ fn read_text(dir: &Path) -> Result<Option<String>> {
 
 /// Understands a state's text.
 pub fn parse<'a>(text: &'a str, id: &str) -> Result<State<'a>> {
-    serde_json::from_str(text)
-        .map_err(|error| anyhow!("the state of container \"{id}\" is damaged ({error}); `rt delete --force {id}` clears it away"))
+    serde_json::from_str(text).map_err(|error| {
+        anyhow!("the state of container \"{id}\" is damaged ({error}); `rt delete --force {id}` clears it away")
+    })
 }
 
 /// The ids of all containers, sorted. No directory, no containers.

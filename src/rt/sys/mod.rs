@@ -46,8 +46,7 @@ pub fn clone3(flags: u64) -> Result<Cloned> {
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal =
-        if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    args.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
     // SAFETY: `args` and `pidfd` outlive the call. Without CLONE_VM the child has its own copy of
     // memory, and this program has one thread, so no lock can be held by a thread that is gone.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
@@ -103,18 +102,15 @@ pub fn cloexec_from(first: u32) -> Result<()> {
 pub fn seccomp_load(program: &[libc::sock_filter], flags: c_ulong) -> Result<()> {
     let prog = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: `prog` points to `program`, which the kernel only reads.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog)
-    };
+    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) };
     check(ret).map(drop)
 }
 
 /// Whether seccomp(2) knows `action` (`SECCOMP_GET_ACTION_AVAIL`, Linux 4.14).
 pub fn seccomp_action_available(action: u32) -> bool {
     // SAFETY: the kernel reads four bytes.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0 as c_ulong, &raw const action)
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0 as c_ulong, &raw const action) };
     ret == 0
 }
 
@@ -150,8 +146,7 @@ pub fn ioprio_set(pid: i32, class: u16, level: u16) -> Result<()> {
 
 /// set_mempolicy(2); `nodes` is a bit mask of memory nodes, least significant word first.
 pub fn set_mempolicy(mode: c_int, nodes: &[u64]) -> Result<()> {
-    let (mask, bits) =
-        if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    let (mask, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
     // SAFETY: the kernel reads at most `bits` - 1 bits of `nodes`.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
@@ -160,9 +155,8 @@ pub fn set_mempolicy(mode: c_int, nodes: &[u64]) -> Result<()> {
 pub fn join_session_keyring(name: &str) -> Result<()> {
     let Ok(name) = CString::new(name) else { return Err(Errno::INVAL) };
     // SAFETY: `name` is NUL-terminated and outlives the call.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_keyctl, c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING), name.as_ptr())
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_keyctl, c_long::from(libc::KEYCTL_JOIN_SESSION_KEYRING), name.as_ptr()) };
     check(ret).map(drop)
 }
 
@@ -193,13 +187,7 @@ fn reset_signal_dispositions() {
         // SAFETY: `default` is as large as the kernel's struct, which has an 8-byte mask. SIGKILL
         // and SIGSTOP answer EINVAL, which changes nothing.
         unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null_mut::<c_void>(),
-                8usize,
-            );
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<c_void>(), 8usize);
         }
     }
 }
@@ -231,7 +219,7 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
 
 /// close_range(2) over everything from 3 on but `keep`: for a child that was forked with all of its
 /// parent's descriptors and will never return into the parent's code.
-pub fn close_all_but(keep: &mut Vec<RawFd>) -> Result<()> {
+pub fn close_all_but(keep: &mut [RawFd]) -> Result<()> {
     keep.sort_unstable();
     let mut from = 3;
     for fd in keep.iter().copied().filter(|fd| *fd >= 3).chain([RawFd::MAX]) {
@@ -283,7 +271,13 @@ pub fn reset_signals() -> Result<()> {
     let none = [0u8; 8];
     // SAFETY: the kernel reads an 8-byte mask and stores none.
     let ret = unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut::<c_void>(), 8usize)
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            none.as_ptr(),
+            std::ptr::null_mut::<c_void>(),
+            8usize,
+        )
     };
     check(ret).map(drop)
 }

@@ -31,10 +31,7 @@ impl Stat {
         let after = line.iter().rposition(|&byte| byte == b')')? + 1;
         let rest = std::str::from_utf8(line.get(after..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
-        Some(Stat {
-            state: fields.next()?.chars().next()?,
-            start_time: fields.nth(18)?.parse().ok()?,
-        })
+        Some(Stat { state: fields.next()?.chars().next()?, start_time: fields.nth(18)?.parse().ok()? })
     }
 }
 

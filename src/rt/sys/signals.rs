@@ -26,7 +26,9 @@ impl Signals {
     pub fn all() -> Result<Signals> {
         let mut set = SigSet::all();
         // Faults of our own are not for the container.
-        for signal in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP] {
+        for signal in
+            [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP]
+        {
             set.remove(signal);
         }
         Signals::block(set)
@@ -39,7 +41,8 @@ impl Signals {
     fn block(set: SigSet) -> Result<Signals> {
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).at(|| "blocking signals".into())?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).at(|| "reading signals".into())?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .at(|| "reading signals".into())?;
         Ok(Signals { fd, before })
     }
 

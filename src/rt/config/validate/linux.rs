@@ -37,10 +37,7 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
             );
         }
         if let Some(path) = namespace.path.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
-            problems.invalid(
-                format!("/linux/namespaces/{index}/path"),
-                format!("must be absolute, is \"{path}\""),
-            );
+            problems.invalid(format!("/linux/namespaces/{index}/path"), format!("must be absolute, is \"{path}\""));
         }
     }
     for (field, list) in [("uidMappings", &linux.uid_mappings), ("gidMappings", &linux.gid_mappings)] {
@@ -61,21 +58,18 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
     if let Some(profile) = &linux.seccomp {
         seccomp::check(profile, "/linux/seccomp", problems);
     }
-    if let Some(propagation) = linux.rootfs_propagation.as_deref().filter(|text| !text.is_empty()) {
-        if options::propagation(propagation).is_none() {
-            problems.invalid(
-                "/linux/rootfsPropagation",
-                format!("must be shared, slave, private or unbindable, is \"{propagation}\""),
-            );
-        }
+    if let Some(propagation) = linux.rootfs_propagation.as_deref().filter(|text| !text.is_empty())
+        && options::propagation(propagation).is_none()
+    {
+        problems.invalid(
+            "/linux/rootfsPropagation",
+            format!("must be shared, slave, private or unbindable, is \"{propagation}\""),
+        );
     }
     for (field, paths) in [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)] {
         for (index, path) in paths.iter().enumerate() {
             if !path.starts_with('/') {
-                problems.invalid(
-                    format!("/linux/{field}/{index}"),
-                    format!("must be absolute, is \"{path}\""),
-                );
+                problems.invalid(format!("/linux/{field}/{index}"), format!("must be absolute, is \"{path}\""));
             }
         }
     }
@@ -87,16 +81,13 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
             );
         }
         if let Some(flag) = personality.flags.first() {
-            problems.invalid(
-                "/linux/personality/flags/0",
-                format!("the spec knows no flags yet, here is \"{flag}\""),
-            );
+            problems.invalid("/linux/personality/flags/0", format!("the spec knows no flags yet, here is \"{flag}\""));
         }
     }
-    if let Some(policy) = &linux.memory_policy {
-        if let Err((field, message)) = names::memory_policy(policy) {
-            problems.invalid(format!("/linux/memoryPolicy/{field}"), message);
-        }
+    if let Some(policy) = &linux.memory_policy
+        && let Err((field, message)) = names::memory_policy(policy)
+    {
+        problems.invalid(format!("/linux/memoryPolicy/{field}"), message);
     }
     intel_rdt(spec, problems);
 }
@@ -165,7 +156,8 @@ fn net_devices(spec: &Spec<'_>, problems: &mut Problems) {
                 || name == ".."
                 || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
             if bad {
-                problems.invalid(at, format!("\"{name}\" is no name of a network device (1..15 bytes, no /, : or blank)"));
+                problems
+                    .invalid(at, format!("\"{name}\" is no name of a network device (1..15 bytes, no /, : or blank)"));
             }
         }
     }
@@ -173,8 +165,16 @@ fn net_devices(spec: &Spec<'_>, problems: &mut Problems) {
 
 /// Kernel parameters that belong to an ipc namespace.
 const IPC: [&str; 11] = [
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-    "kernel.shmmni", "kernel.shm_rmid_forced", "kernel.auto_msgmni", "kernel.msg_next_id",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.auto_msgmni",
+    "kernel.msg_next_id",
     "kernel.shm_next_id",
 ];
 
@@ -209,10 +209,10 @@ fn sysctl(spec: &Spec<'_>, problems: &mut Problems) {
 
 fn intel_rdt(spec: &Spec<'_>, problems: &mut Problems) {
     let Some(rdt) = &spec.linux.intel_rdt else { return };
-    if let Some(clos) = rdt.clos_id.as_deref().filter(|clos| *clos != "/") {
-        if clos.is_empty() || clos == "." || clos == ".." || clos.contains('/') {
-            problems.invalid("/linux/intelRdt/closID", format!("must be / or one name without a slash, is \"{clos}\""));
-        }
+    if let Some(clos) = rdt.clos_id.as_deref().filter(|clos| *clos != "/")
+        && (clos.is_empty() || clos == "." || clos == ".." || clos.contains('/'))
+    {
+        problems.invalid("/linux/intelRdt/closID", format!("must be / or one name without a slash, is \"{clos}\""));
     }
     let lines = rdt
         .schemata

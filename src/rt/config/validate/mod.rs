@@ -47,10 +47,10 @@ pub fn validate(spec: &Spec<'_>, problems: &mut Problems) {
         problems.invalid("/annotations", "a key must not be empty");
     }
     linux::linux(spec, problems);
-    if let Some(vnet) = spec.freebsd.as_ref().and_then(|f| f.jail.as_ref()?.vnet.as_deref()) {
-        if !["new", "inherit"].contains(&vnet) {
-            problems.invalid("/freebsd/jail/vnet", format!("must be new or inherit, is \"{vnet}\""));
-        }
+    if let Some(vnet) = spec.freebsd.as_ref().and_then(|f| f.jail.as_ref()?.vnet.as_deref())
+        && !["new", "inherit"].contains(&vnet)
+    {
+        problems.invalid("/freebsd/jail/vnet", format!("must be new or inherit, is \"{vnet}\""));
     }
 }
 
@@ -65,8 +65,7 @@ fn version(version: &str, problems: &mut Problems) {
     };
     let rest = &version[core.len()..];
     let rest_ok = rest.is_empty()
-        || (rest.len() > 1
-            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-+.".contains(&byte)));
+        || (rest.len() > 1 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-+.".contains(&byte)));
     if numbers.len() != 3 || !numbers.iter().all(number) || !rest_ok {
         problems.invalid("/ociVersion", format!("must be a version such as 1.3.0, is \"{version}\""));
     } else if numbers[0] != "1" {
@@ -82,17 +81,23 @@ fn uts_name(spec: &Spec<'_>, name: Option<&Str<'_>>, pointer: &str, problems: &m
     }
     if !linux::has_namespace(spec, "uts") {
         // The spec allows it; this runtime leaves the host's name alone.
-        problems.unavailable(
-            pointer,
-            "needs a uts namespace in /linux/namespaces, or the host's own name would change",
-        );
+        problems
+            .unavailable(pointer, "needs a uts namespace in /linux/namespaces, or the host's own name would change");
     }
 }
 
 /// Files below /proc that engines bind and that can do no harm there.
 const PROC_FILES: [&str; 11] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
-    "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
     "/proc/sys/crypto/fips_enabled",
 ];
 
@@ -124,7 +129,9 @@ fn mount_entry(spec: &Spec<'_>, mount: &Mount<'_>, index: usize, problems: &mut 
         for (position, option) in &parsed.data {
             problems.warn(
                 at(&format!("options/{position}")),
-                format!("\"{option}\" is an option of a filesystem; a bind mount takes none, and the kernel ignores it"),
+                format!(
+                    "\"{option}\" is an option of a filesystem; a bind mount takes none, and the kernel ignores it"
+                ),
             );
         }
         if parsed.tmpcopyup {
@@ -149,7 +156,10 @@ fn mount_entry(spec: &Spec<'_>, mount: &Mount<'_>, index: usize, problems: &mut 
             if !is_bind {
                 problems.invalid(at("options"), "only a bind mount can be idmapped");
             } else if !linux::has_namespace(spec, "user") {
-                problems.invalid(at("options"), "idmap needs uidMappings and gidMappings here, or a user namespace to take them from");
+                problems.invalid(
+                    at("options"),
+                    "idmap needs uidMappings and gidMappings here, or a user namespace to take them from",
+                );
             }
         }
         (None, None) => {}
@@ -187,10 +197,10 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
     if let Some(umask) = user.umask.filter(|umask| *umask > 0o777) {
         problems.invalid(at("user/umask"), format!("must be 0..511 (octal 777), is {umask}"));
     }
-    if let Some(size) = process.console_size.as_ref().filter(|_| process.terminal) {
-        if size.height > 65_535 || size.width > 65_535 {
-            problems.invalid(at("consoleSize"), "height and width must be 0..65535");
-        }
+    if let Some(size) = process.console_size.as_ref().filter(|_| process.terminal)
+        && (size.height > 65_535 || size.width > 65_535)
+    {
+        problems.invalid(at("consoleSize"), "height and width must be 0..65535");
     }
     if let Some(sets) = &process.capabilities {
         for (set, list) in names::capability_sets(sets) {
@@ -220,10 +230,10 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
     if let Some(score) = process.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
         problems.invalid(at("oomScoreAdj"), format!("must be -1000..1000, is {score}"));
     }
-    if let Some(scheduler) = &process.scheduler {
-        if let Err((field, message)) = names::scheduler(scheduler) {
-            problems.invalid(at(&format!("scheduler/{field}")), message);
-        }
+    if let Some(scheduler) = &process.scheduler
+        && let Err((field, message)) = names::scheduler(scheduler)
+    {
+        problems.invalid(at(&format!("scheduler/{field}")), message);
     }
     if let Some(priority) = &process.io_priority {
         if names::io_class(&priority.class).is_none() {
@@ -238,10 +248,10 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
     }
     if let Some(affinity) = &process.exec_cpu_affinity {
         for (field, list) in [("initial", &affinity.initial), ("final", &affinity.last)] {
-            if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
-                if let Err(why) = cpu_list(list) {
-                    problems.invalid(at(&format!("execCPUAffinity/{field}")), why);
-                }
+            if let Some(list) = list.as_deref().filter(|list| !list.is_empty())
+                && let Err(why) = cpu_list(list)
+            {
+                problems.invalid(at(&format!("execCPUAffinity/{field}")), why);
             }
         }
     }
@@ -287,10 +297,7 @@ pub(super) fn id_mappings(list: &[IdMapping], base: &str, problems: &mut Problem
         ranges.sort_unstable();
         for pair in ranges.windows(2) {
             if pair[1].0 < pair[0].1 {
-                problems.invalid(
-                    format!("{base}/{}/{field}", pair[1].2),
-                    format!("overlaps with entry {}", pair[0].2),
-                );
+                problems.invalid(format!("{base}/{}/{field}", pair[1].2), format!("overlaps with entry {}", pair[0].2));
             }
         }
     }

@@ -92,13 +92,15 @@ fn memory(memory: &Memory, problems: &mut Problems) {
             problems.invalid(at(field), format!("must be -1 (no limit) or a number of bytes, is {value}"));
         }
     }
-    if let (Some(limit), Some(swap)) = (memory.limit, memory.swap) {
-        if limit > 0 && swap > 0 && swap < limit {
-            problems.invalid(
-                at("swap"),
-                format!("is memory and swap together, so it must not be below limit ({limit}), is {swap}"),
-            );
-        }
+    if let (Some(limit), Some(swap)) = (memory.limit, memory.swap)
+        && limit > 0
+        && swap > 0
+        && swap < limit
+    {
+        problems.invalid(
+            at("swap"),
+            format!("is memory and swap together, so it must not be below limit ({limit}), is {swap}"),
+        );
     }
     if memory.swap.is_some_and(|swap| swap > 0) && memory.limit.is_none_or(|limit| limit == 0) {
         problems.invalid(at("swap"), "needs a limit as well");
@@ -116,10 +118,11 @@ fn cpu(cpu: &Cpu<'_>, problems: &mut Problems) {
             problems.invalid(at(field), why);
         }
     }
-    if let (Some(burst), Some(quota)) = (cpu.burst, cpu.quota) {
-        if quota > 0 && burst > quota as u64 {
-            problems.invalid(at("burst"), format!("must not be above quota ({quota}), is {burst}"));
-        }
+    if let (Some(burst), Some(quota)) = (cpu.burst, cpu.quota)
+        && quota > 0
+        && burst > quota as u64
+    {
+        problems.invalid(at("burst"), format!("must not be above quota ({quota}), is {burst}"));
     }
     if let Some(idle) = cpu.idle.filter(|idle| ![0, 1].contains(idle)) {
         problems.invalid(at("idle"), format!("must be 0 or 1, is {idle}"));
@@ -150,9 +153,8 @@ fn block_io(block_io: &BlockIo, problems: &mut Problems) {
         ("throttleReadIOPSDevice", &block_io.throttle_read_iops_device),
         ("throttleWriteIOPSDevice", &block_io.throttle_write_iops_device),
     ];
-    let throttles = throttles
-        .iter()
-        .flat_map(|(field, list)| list.iter().enumerate().map(|(i, d)| (*field, i, d.major, d.minor)));
+    let throttles =
+        throttles.iter().flat_map(|(field, list)| list.iter().enumerate().map(|(i, d)| (*field, i, d.major, d.minor)));
     for (field, index, major, minor) in majors.chain(throttles) {
         for (name, number) in [("major", major), ("minor", minor)] {
             if !(0..=i64::from(u32::MAX)).contains(&number) {

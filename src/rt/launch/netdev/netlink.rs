@@ -6,9 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::io::{Errno, Result};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 /// `struct nlmsghdr` (`linux/netlink.h`): length, type, flags, sequence number, port.
 const HEADER: usize = 16;

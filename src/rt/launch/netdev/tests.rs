@@ -89,8 +89,7 @@ fn a_name_in_use_stops_the_move_and_a_template_finds_another() {
         ip("link set rt0 up");
         let before = ip("addr show rt0");
         let error = move_device("rt0", "eth1", container.as_fd()).unwrap_err().to_string();
-        let expected =
-            "netDevices: moving rt0: there is a device named eth1 in the container: file exists";
+        let expected = "netDevices: moving rt0: there is a device named eth1 in the container: file exists";
         assert_eq!(error, expected);
         assert_eq!(ip("addr show rt0"), before);
 

@@ -45,9 +45,7 @@ pub(super) fn diagnose(path: &Path, errno: i32, depth: u32) -> Option<String> {
         return match elf(&head, &file) {
             Elf::Loader(loader) => broken_loader(&loader, errno, depth),
             Elf::Wrong(why) => Some(why),
-            Elf::Other32 if errno == libc::ENOEXEC => {
-                Some("a 32-bit program, which this kernel does not run".into())
-            }
+            Elf::Other32 if errno == libc::ENOEXEC => Some("a 32-bit program, which this kernel does not run".into()),
             Elf::Fine | Elf::Other32 => None,
         };
     }
@@ -74,8 +72,7 @@ fn unknown(head: &[u8]) -> String {
         [b'M', b'Z', ..] => "a Windows program".into(),
         [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] => "a macOS program".into(),
         _ if head.iter().all(text) => {
-            "a text file whose first line does not begin with \"#!\" and name its interpreter"
-                .into()
+            "a text file whose first line does not begin with \"#!\" and name its interpreter".into()
         }
         _ => "neither an ELF program nor a script".into(),
     }
@@ -151,11 +148,8 @@ fn parse_elf(head: &[u8], file: &File) -> Option<Elf> {
         if header.word(0)? != 3 {
             continue;
         }
-        let (offset, length) = if wide {
-            (header.long(8)?, header.long(32)?)
-        } else {
-            (header.word(4)?.into(), header.word(16)?.into())
-        };
+        let (offset, length) =
+            if wide { (header.long(8)?, header.long(32)?) } else { (header.word(4)?.into(), header.word(16)?.into()) };
         if !(2..=MAX_PATH).contains(&length) {
             return Some(Elf::Wrong("the name of its dynamic loader has no proper length".into()));
         }
@@ -235,8 +229,7 @@ fn broken_loader(loader: &[u8], errno: i32, depth: u32) -> Option<String> {
 /// Recognises a program that was linked with another C library than the image has.
 fn other_libc(loader: &Path, directories: &[&Path]) -> Option<&'static str> {
     let has = |prefix: &[u8]| {
-        let entries =
-            directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten();
+        let entries = directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten();
         entries.flatten().any(|entry| entry.file_name().as_bytes().starts_with(prefix))
     };
     let name = loader.file_name()?.as_bytes();
@@ -261,8 +254,7 @@ mod tests {
         let hint = |loader| other_libc(Path::new(loader), &[&directory]);
         assert!(hint("/lib64/ld-linux-x86-64.so.2").unwrap().contains("with musl"));
         assert_eq!(hint("/lib/ld-musl-armhf.so.1"), None);
-        std::fs::rename(directory.join("ld-musl-x86_64.so.1"), directory.join("ld-linux.so.2"))
-            .unwrap();
+        std::fs::rename(directory.join("ld-musl-x86_64.so.1"), directory.join("ld-linux.so.2")).unwrap();
         assert!(hint("/lib/ld-musl-armhf.so.1").unwrap().contains("with glibc"));
         std::fs::remove_dir_all(&directory).unwrap();
     }

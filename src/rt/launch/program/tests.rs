@@ -95,14 +95,12 @@ fn paths_that_cannot_be_run_are_refused_in_the_words_of_go() {
     let dir = Dir::new("refused");
     let data = dir.write("data", "x", 0o644);
     let error = find(&data, NO_ENV).unwrap_err();
-    let expected =
-        format!("exec: {data:?}: permission denied ({data} has no execute bit: mode 0644");
+    let expected = format!("exec: {data:?}: permission denied ({data} has no execute bit: mode 0644");
     assert!(error.starts_with(&expected), "{error}");
 
     let no = dir.at("no");
     let error = find(&no, NO_ENV).unwrap_err();
-    let expected =
-        format!("exec: {no:?}: stat {no}: no such file or directory ({no} does not exist)");
+    let expected = format!("exec: {no:?}: stat {no}: no such file or directory ({no} does not exist)");
     assert_eq!(error, expected);
 
     let here = dir.at("");
