@@ -349,3 +349,18 @@ fn a_hook_may_leave_a_process_behind() {
     bundle.run("c").ok();
     assert!(start.elapsed() < Duration::from_secs(6), "nobody waits for what a grandchild holds open");
 }
+
+/// The program is executed before the first poststart hook runs, not merely cloned.
+#[test]
+fn poststart_hooks_find_the_program_executed() {
+    let place = Place::new();
+    let mut bundle = place.bundle("exec sleep 100");
+    let log = bundle.dir.join("poststart");
+    let look =
+        format!("pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); readlink /proc/$pid/exe >{}", log.display());
+    bundle.set("/hooks/poststart", json!([sh(&look)]));
+    let id = place.id("c");
+    bundle.create("c", &[]).ok();
+    place.rt(&["start", &id]).ok();
+    assert_eq!(fs::read_to_string(log).unwrap().trim(), "/bin/busybox");
+}

@@ -581,3 +581,42 @@ fn a_stranger_with_the_same_pid_is_not_hit() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
+
+#[test]
+fn a_timeline_shows_both_processes_as_text_and_as_a_trace() {
+    let place = Place::new();
+    let bundle = place.bundle("true");
+    let text = bundle.run_with("c", &["--timeline"]).ok().stderr;
+    assert!(text.lines().next().is_some_and(|line| line.ends_with("init")), "{text}");
+    assert!(text.contains("clone") && text.contains("mount /proc") && text.contains("pivot_root"), "{text}");
+    let trace = bundle.dir.join("trace.json");
+    bundle.create("d", &["--timeline", trace.to_str().unwrap()]).ok();
+    let trace: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    for (thread, name) in [(1, "clone"), (2, "pivot_root")] {
+        assert!(events.iter().any(|event| event["tid"] == thread && event["name"] == name), "{name}: {trace}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let place = Place::new();
+    let help = place.rt(&["--help"]).ok().stdout;
+    for command in ["create", "start", "run", "state", "kill", "delete", "list", "spec", "features", "check", "plan"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is not in: {help}");
+        let own = place.rt(&[command, "--help"]).ok().stdout;
+        assert!(own.contains("Usage: rt ") && own.contains("Example: rt "), "{own}");
+    }
+    let version = place.rt(&["--version"]).ok().stdout;
+    let lines: Vec<&str> = version.lines().collect();
+    assert!(lines[0].starts_with("rt version ") && lines[1].starts_with("commit: "), "{version}");
+    assert_eq!(lines[2], "spec: 1.3.0");
+}
+
+#[test]
+fn the_systemd_driver_is_refused_with_a_way_out() {
+    let place = Place::new();
+    let id = place.id("c");
+    place.rt(&["--systemd-cgroup", "create", &id]).fails_with("--systemd-cgroup");
+    assert!(!place.root.exists());
+}
