@@ -620,3 +620,14 @@ fn the_systemd_driver_is_refused_with_a_way_out() {
     place.rt(&["--systemd-cgroup", "create", &id]).fails_with("--systemd-cgroup");
     assert!(!place.root.exists());
 }
+
+#[test]
+fn a_failed_create_leaves_a_pid_file_of_others_alone() {
+    let place = Place::new();
+    let mut bundle = place.bundle("true");
+    bundle.config["process"]["args"] = serde_json::json!(["nosuch"]);
+    let pid_file = bundle.dir.join("pid");
+    std::fs::write(&pid_file, "1").unwrap();
+    bundle.create("c", &["--pid-file", pid_file.to_str().unwrap()]).fails_with("executable file not found");
+    assert_eq!(std::fs::read_to_string(pid_file).unwrap(), "1");
+}

@@ -387,3 +387,19 @@ fn groups_are_removed_after_every_end() {
         assert_eq!(harness::cgroups_named(&place.id("c")), Vec::<PathBuf>::new());
     }
 }
+
+/// A cgroup that was there in one hierarchy alone stays; those that `rt` made beside it go.
+#[test]
+fn a_cgroup_that_exists_in_one_hierarchy_keeps_no_other_from_being_removed() {
+    let place = Place::new();
+    let mut bundle = place.bundle("true");
+    let name = place.id("shared");
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/{name}"));
+    let before = std::path::Path::new("/sys/fs/cgroup/pids").join(&name);
+    std::fs::create_dir(&before).unwrap();
+    let done = bundle.run("c");
+    let left = harness::cgroups_named(&name);
+    std::fs::remove_dir(&before).unwrap();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(left, [before]);
+}

@@ -209,8 +209,10 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
     let plan = init.plan;
     let root = steps.step("attach the root", || {
         let path = plan.root.path.to_string_lossy();
+        let root = init.root.take();
+        let open = || root.map_or_else(|| open_root(&path), Ok);
         if !has_mount_namespace(plan) {
-            return open_root(&path);
+            return open();
         }
         // Nothing that happens here may reach the host; what the host mounts may still reach us,
         // unless the document wants the root private.
@@ -224,10 +226,7 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
             mount_change("/", kind | MountPropagationFlags::REC)
                 .at(|| "cutting the mounts off from the host's".into())?;
         }
-        let root = match init.root.take() {
-            Some(root) => root,
-            None => open_root(&path)?,
-        };
+        let root = open()?;
         let kind = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
         propagate(&root, Propagation { kind, recursive: true }).at(|| "cutting the root off from the host's".into())?;
         attach_root(root.as_fd(), &path)?;
@@ -236,30 +235,20 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
     let tree = Tree::new(root);
     let mut builder = Builder::new(&tree, std::mem::take(&mut init.early), shares_with_host(&plan.steps));
     for step in &plan.steps {
-        match step {
-            Step::EnterCgroup => enter_cgroup(steps, &init.sync)?,
-            Step::Mount(mount) => {
-                let name = if steps.is_on() { format!("mount {}", mount.destination) } else { String::new() };
-                steps.step(&name, || builder.mount(mount))?;
-            }
-            Step::Device(device) => {
-                let name = if steps.is_on() { format!("device {}", device.path) } else { String::new() };
-                steps.step(&name, || builder.device(device))?;
-            }
-            Step::Link { path, target, replace } => {
-                let name = if steps.is_on() { format!("link {path}") } else { String::new() };
-                steps.step(&name, || builder.link(path, target, *replace))?;
-            }
-            Step::Directory(path) => drop(tree.directory(path).map_err(|error| anyhow!("/process/cwd: {error:#}"))?),
-            Step::Mask(path) => {
-                let name = if steps.is_on() { format!("mask {path}") } else { String::new() };
-                steps.step(&name, || builder.mask(path))?;
-            }
-            Step::ReadOnly(path) => {
-                let name = if steps.is_on() { format!("read-only {path}") } else { String::new() };
-                steps.step(&name, || builder.read_only(path))?;
-            }
+        if matches!(step, Step::EnterCgroup) {
+            enter_cgroup(steps, &init.sync)?;
+            continue;
         }
+        let name = if steps.is_on() { step.name() } else { String::new() };
+        steps.step(&name, || match step {
+            Step::EnterCgroup => Ok(()),
+            Step::Mount(mount) => builder.mount(mount),
+            Step::Device(device) => builder.device(device),
+            Step::Link { path, target, replace } => builder.link(path, target, *replace),
+            Step::Directory(path) => tree.directory(path).map(drop).map_err(|error| anyhow!("/process/cwd: {error:#}")),
+            Step::Mask(path) => builder.mask(path),
+            Step::ReadOnly(path) => builder.read_only(path),
+        })?;
     }
     drop(builder);
     Ok(tree)

@@ -83,8 +83,12 @@ pub fn launch<'p>(
         // The container has never been there: its poststop hooks have nothing to follow.
         state.poststop.clear();
     }
-    if let Some(pid_file) = options.pid_file {
-        let _ = fs::remove_file(pid_file);
+    // Only if it is ours: a file of that name may have been there before.
+    if let Some(path) = options.pid_file
+        && state.pid > 0
+        && fs::read_to_string(path).is_ok_and(|text| text == state.pid.to_string())
+    {
+        let _ = fs::remove_file(path);
     }
     if let Err(second) = destroy::kill(state).and_then(|()| destroy::remove(entry, state)) {
         return Err(anyhow!("{error:#}; and removing what was made failed: {second:#}"));
@@ -234,12 +238,16 @@ impl Work<'_, '_> {
     /// Makes the directories; says whether there are any.
     fn make_cgroups(&mut self) -> Result<bool> {
         let (plan, pid) = (&self.plan.cgroup, self.pid);
-        let mut all_new = true;
+        let mut ours = Vec::with_capacity(plan.dirs.len());
         let made = self.steps.step("make cgroups", || {
             for dir in &plan.dirs {
                 match tree::make(dir) {
-                    Ok(new) => all_new &= new,
-                    Err(error) if plan.optional && may_not(&error) => return Ok(false),
+                    Ok(true) => ours.push(&*dir.path),
+                    Ok(false) => {}
+                    Err(error) if plan.optional && may_not(&error) => {
+                        ours.iter().try_for_each(|path| tree::remove(Path::new(path)))?;
+                        return Ok(false);
+                    }
                     Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
                 }
             }
@@ -249,7 +257,11 @@ impl Work<'_, '_> {
             self.state.cgroups.clear();
             return Ok(false);
         }
-        self.state.cgroups_are = if all_new { Ownership::Ours } else { Ownership::Foreign };
+        // What was there before is neither emptied nor removed, in whichever hierarchy it is.
+        self.state.cgroups_are = if ours.is_empty() { Ownership::Foreign } else { Ownership::Ours };
+        if !ours.is_empty() && ours.len() < plan.dirs.len() {
+            self.state.cgroups.retain(|path| ours.contains(&&**path));
+        }
         if !plan.by_init {
             self.steps.step("join cgroups", || plan.dirs.iter().try_for_each(|dir| tree::join(dir, pid)))?;
         }

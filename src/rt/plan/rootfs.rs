@@ -38,6 +38,21 @@ pub enum Step<'a> {
     Directory(Cow<'a, str>),
 }
 
+impl Step<'_> {
+    /// What the timeline calls it.
+    pub fn name(&self) -> String {
+        match self {
+            Step::Mount(mount) => format!("mount {}", mount.destination),
+            Step::EnterCgroup => "enter the cgroup".to_owned(),
+            Step::Device(device) => format!("device {}", device.path),
+            Step::Link { path, .. } => format!("link {path}"),
+            Step::Mask(path) => format!("mask {path}"),
+            Step::ReadOnly(path) => format!("read-only {path}"),
+            Step::Directory(path) => format!("directory {path}"),
+        }
+    }
+}
+
 /// One mount.
 #[derive(Debug, Clone)]
 pub struct Mount<'a> {
