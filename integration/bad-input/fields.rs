@@ -342,7 +342,10 @@ fn resources() -> Vec<Case> {
 /// What a machine may lack. Each is asked for only where it is lacking.
 fn host() -> Vec<Case> {
     let controllers = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-    let lacks = |name: &str| !controllers.lines().any(|line| line.split(':').nth(1).is_some_and(|list| list.split(',').any(|it| it == name)));
+    let unified = ["/sys/fs/cgroup/unified/cgroup.controllers", "/sys/fs/cgroup/cgroup.controllers"]
+        .map(|path| std::fs::read_to_string(path).unwrap_or_default())
+        .concat();
+    let lacks = |name: &str| !unified.contains(name) && !controllers.lines().any(|line| line.split(':').nth(1).is_some_and(|list| list.split(',').any(|it| it == name)));
     let mut cases = Vec::new();
     if !Path::new("/sys/module/apparmor").exists() {
         cases.push(case("apparmor", json!({"process": {"apparmorProfile": "docker-default"}}), "/process/apparmorProfile", "needs AppArmor"));
@@ -366,7 +369,7 @@ fn host() -> Vec<Case> {
     }
     // "0::/" alone is a host of cgroup v2, which takes these.
     if controllers.lines().any(|line| line.contains(":pids:")) {
-        cases.push(case("unified on v1", limits(json!({"unified": {"memory.high": "1000000"}})), "/linux/resources/unified/memory.high", "needs cgroup v2"));
+        cases.push(case("unified on v1", limits(json!({"unified": {"memory.high": "1000000"}})), "/linux/resources/unified/memory.high", "cgroup v1"));
     }
     cases
 }

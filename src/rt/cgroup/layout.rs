@@ -11,6 +11,8 @@ pub struct Layout {
     pub v1: Vec<Hierarchy>,
     /// Mount point of cgroup v2: alone on a v2 host, beside `v1` on a hybrid one.
     pub v2: Option<String>,
+    /// The controllers that v2 has there (`cgroup.controllers` of the mount point).
+    pub controllers: Vec<String>,
 }
 
 /// One v1 hierarchy.
@@ -31,6 +33,15 @@ impl Layout {
     pub fn read() -> Result<Layout> {
         let table = std::fs::read("/proc/self/mountinfo").at(|| "reading /proc/self/mountinfo".into())?;
         Ok(Layout::parse(&String::from_utf8_lossy(&table)))
+    }
+
+    /// Reads which controllers v2 has. Left out where v1 has all that is asked for.
+    pub fn read_controllers(&mut self) -> Result<()> {
+        let Some(mount) = &self.v2 else { return Ok(()) };
+        let path = format!("{mount}/cgroup.controllers");
+        let text = std::fs::read_to_string(&path).at(|| format!("reading {path}"))?;
+        self.controllers = text.split_whitespace().map(str::to_owned).collect();
+        Ok(())
     }
 
     /// Picks the cgroup mounts out of a mount table. A hierarchy mounted twice counts once.

@@ -1,15 +1,15 @@
 //! The directories of a container's cgroup: making, filling, signalling and removing them. Works
-//! on paths of cgroup mounts, which only root can change.
+//! on paths of cgroup mounts, which hold no links.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::{Dir, Write};
+use super::{Dir, Plan, Write, freezer};
 use crate::sys;
 use crate::sys::error::{At, text};
 
@@ -17,8 +17,29 @@ use crate::sys::error::{At, text};
 /// cgroup a little after they are reaped.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes one directory, parents included, and says whether it is new.
-pub fn make(dir: &Dir) -> std::io::Result<bool> {
+/// Refuses a cgroup that somebody lives in, or that is frozen: limits would hit strangers, and
+/// `delete` kill them.
+pub fn check_free(dirs: &[Dir]) -> Result<()> {
+    for dir in dirs {
+        let path = Path::new(&dir.path);
+        let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { continue };
+        let count = list.lines().count();
+        if count > 0 {
+            bail!(
+                "/linux/cgroupsPath: cgroup {} is in use: {count} process(es) of another container or program are in it; choose another path",
+                dir.path
+            );
+        }
+        if freezer::is_frozen_at(path, &dir.controllers) {
+            bail!("/linux/cgroupsPath: cgroup {} is frozen; thaw it or choose another path", dir.path);
+        }
+    }
+    Ok(())
+}
+
+/// Makes one directory, parents included, and says whether it is new. On v2 the directories above
+/// are made to hand the controllers of `enable` down, as far as they let us.
+pub fn make(dir: &Dir, enable: &[String]) -> std::io::Result<bool> {
     let path = Path::new(&dir.path);
     let new = match fs::create_dir(path) {
         Ok(()) => true,
@@ -29,10 +50,39 @@ pub fn make(dir: &Dir) -> std::io::Result<bool> {
         }
         Err(error) => return Err(error),
     };
-    if new && dir.controllers.split(',').any(|controller| controller == "cpuset") {
+    if dir.is_v2() {
+        hand_down(path, Path::new(&dir.mount), enable);
+    } else if new && dir.controllers.split(',').any(|controller| controller == "cpuset") {
         fill_cpuset(path, Path::new(&dir.mount))?;
     }
     Ok(new)
+}
+
+/// Enables controllers in every directory above `path`. What cannot be enabled is no error until a
+/// limit needs it: see [`refused`].
+fn hand_down(path: &Path, mount: &Path, enable: &[String]) {
+    let missing = |dir: &Path| -> Vec<&String> {
+        let has = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
+        enable.iter().filter(|name| !has.split_whitespace().any(|known| known == *name)).collect()
+    };
+    let Some(parent) = path.parent().filter(|_| path != mount) else { return };
+    // Mostly another container was here before.
+    if missing(parent).is_empty() {
+        return;
+    }
+    let mut above: Vec<&Path> = parent.ancestors().take_while(|dir| dir.starts_with(mount)).collect();
+    above.reverse();
+    for dir in above {
+        let names = missing(dir);
+        let control = dir.join("cgroup.subtree_control");
+        let all: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
+        if !names.is_empty() && write_file(&control, all.join(" ").as_bytes()).is_err() {
+            // One that cannot be had keeps out all that are written with it.
+            for name in all {
+                let _ = write_file(&control, name.as_bytes());
+            }
+        }
+    }
 }
 
 /// A new v1 cpuset has no CPU and no memory node and takes no process: give it its parent's.
@@ -50,7 +100,7 @@ fn fill_cpuset(path: &Path, mount: &Path) -> std::io::Result<()> {
 }
 
 /// One write(2) into an existing control file.
-fn write_file(path: &Path, value: &[u8]) -> std::io::Result<()> {
+pub fn write_file(path: &Path, value: &[u8]) -> std::io::Result<()> {
     File::options().write(true).open(path)?.write_all(value)
 }
 
@@ -71,57 +121,106 @@ pub fn apply_all(dirs: &[Dir], writes: &[Write]) -> Result<()> {
 /// Writes one limit; gives out the file.
 fn apply(dir: &Dir, write: &Write) -> Result<Option<File>> {
     let path = Path::new(&dir.path);
-    let put = |name: &str| -> std::io::Result<File> {
+    let put = |name: &str, value: &str| -> std::io::Result<Option<File>> {
         let mut file = File::options().write(true).open(path.join(name))?;
-        file.write_all(write.value.as_bytes())?;
-        Ok(file)
+        file.write_all(value.as_bytes())?;
+        Ok(Some(file))
     };
-    let mut result = put(&write.file);
-    if let (Err(error), Some(other)) = (&result, &write.fallback)
+    let mut result = put(&write.file, &write.value);
+    if let (Err(error), Some((file, value))) = (&result, &write.fallback)
         && error.kind() == ErrorKind::NotFound
     {
-        result = put(other);
+        // What comes next goes to the first file again.
+        result = put(file, value).map(|_| None);
     }
     if write.optional && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
     }
-    result.map(Some).map_err(|error| refused(dir, write, &error))
+    result.map_err(|error| refused(dir, write, &error))
 }
 
-fn refused(dir: &Dir, write: &Write, error: &std::io::Error) -> anyhow::Error {
-    let why = if error.kind() == ErrorKind::NotFound {
-        format!("this kernel has no {}", write.file)
-    } else {
-        format!("writing \"{}\" to {}/{}: {}", write.value, dir.path, write.file, text(error))
+/// Why a limit could not be set.
+pub fn refused(dir: &Dir, write: &Write, error: &std::io::Error) -> anyhow::Error {
+    let why = match (error.kind(), dir.is_v2()) {
+        (ErrorKind::NotFound, true) => not_handed_down(dir, &write.file),
+        (ErrorKind::NotFound, false) => format!("this kernel has no {}", write.file),
+        _ => format!("writing \"{}\" to {}/{}: {}", write.value, dir.path, write.file, text(error)),
     };
     anyhow!("{}: {why}", write.pointer)
 }
 
-/// Moves the caller, which has one thread, into the group.
+/// A control file is missing on v2: asks the directory above once more, for its reason.
+fn not_handed_down(dir: &Dir, file: &str) -> String {
+    let controller = file.split('.').next().unwrap_or_default();
+    let path = Path::new(&dir.path);
+    let Some(parent) = path.parent().filter(|_| dir.path != dir.mount) else {
+        return format!("this kernel has no {file}");
+    };
+    let has = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+    if has.split_whitespace().any(|known| known == controller) {
+        return format!("this kernel has no {file}");
+    }
+    let control = parent.join("cgroup.subtree_control");
+    let why = match write_file(&control, format!("+{controller}").as_bytes()) {
+        Ok(()) => return format!("cgroup {} has no {file}", dir.path),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EBUSY) => "processes live in it, and only a cgroup without any hands controllers down".to_owned(),
+            Some(libc::EOPNOTSUPP) => "it is threaded, and this controller is for whole processes".to_owned(),
+            Some(libc::ENOENT) => format!("it does not have {controller} itself"),
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => format!("it is not delegated to this user ({})", text(&error)),
+            _ => text(&error),
+        },
+    };
+    format!("cgroup {} does not hand the {controller} controller down: {why}", parent.display())
+}
+
+/// Why a process could not be born into a v2 cgroup, in words; `None` when that was not the reason.
+pub fn explain_entry(dir: &Dir, error: rustix::io::Errno) -> Option<String> {
+    use rustix::io::Errno;
+    let path = Path::new(&dir.path);
+    let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
+    let why = match error {
+        Errno::BUSY => "it hands controllers down to cgroups below it, and such a one cannot hold processes".to_owned(),
+        Errno::OPNOTSUPP | Errno::AGAIN if kind.contains("threaded") || kind.contains("invalid") => format!(
+            "its cgroup.type is \"{}\", and a container needs a domain; choose a path that is not below a threaded cgroup",
+            kind.trim()
+        ),
+        Errno::ACCESS => "this user may not move processes there; the cgroup above both must be its own".to_owned(),
+        _ => return None,
+    };
+    Some(format!("/linux/cgroupsPath: cgroup {} takes no process: {why}", dir.path))
+}
+
+/// Moves the caller, which has one thread, into a v1 group.
 ///
 /// Moving a whole process takes a lock that stops every fork and exit on the machine, and waits for
 /// a grace period of RCU to get it; a thread that moves itself through `tasks` needs no lock
 /// (cgroup_procs_write_start in the kernel's kernel/cgroup/cgroup.c).
-pub fn enter(dir: &Dir) -> Result<()> {
-    write_file(&Path::new(&dir.path).join("tasks"), b"0").at(|| format!("entering cgroup {}", dir.path))
+pub fn enter(path: &str) -> Result<()> {
+    write_file(&Path::new(path).join("tasks"), b"0").at(|| format!("entering cgroup {path}"))
 }
 
 /// Moves a process into the group.
-pub fn join(dir: &Dir, pid: i32) -> Result<()> {
-    write_file(&Path::new(&dir.path).join("cgroup.procs"), pid.to_string().as_bytes())
-        .at(|| format!("moving process {pid} to cgroup {}", dir.path))
+pub fn join(path: &str, pid: i32) -> Result<()> {
+    write_file(&Path::new(path).join("cgroup.procs"), pid.to_string().as_bytes())
+        .at(|| format!("moving process {pid} to cgroup {path}"))
 }
 
-/// The processes in a group and in all below it.
-fn processes(path: &Path, into: &mut Vec<i32>) {
-    let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return };
-    into.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for child in children(path) {
-        processes(&child, into);
+/// The processes in a group and in all below it. A cgroup that is gone has none.
+pub fn processes(path: &Path) -> Vec<i32> {
+    fn collect(path: &Path, into: &mut Vec<i32>) {
+        let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return };
+        into.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+        for child in children(path) {
+            collect(&child, into);
+        }
     }
+    let mut list = Vec::new();
+    collect(path, &mut list);
+    list
 }
 
-fn children(path: &Path) -> Vec<std::path::PathBuf> {
+fn children(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
     entries
         .flatten()
@@ -135,8 +234,7 @@ fn children(path: &Path) -> Vec<std::path::PathBuf> {
 /// A number read from the file may belong to a stranger by the time it is used: descriptors are
 /// opened first, and only those still listed afterwards are signalled.
 pub fn signal_all(path: &Path, signal: i32) -> Result<usize> {
-    let mut first = Vec::new();
-    processes(path, &mut first);
+    let first = processes(path);
     if first.is_empty() {
         return Ok(0);
     }
@@ -147,8 +245,7 @@ pub fn signal_all(path: &Path, signal: i32) -> Result<usize> {
             Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
         })
         .collect();
-    let mut still = Vec::new();
-    processes(path, &mut still);
+    let still = processes(path);
     let mut count = 0;
     for (pid, pidfd) in opened {
         if still.contains(&pid.as_raw_pid()) {
@@ -164,14 +261,19 @@ pub fn signal_all(path: &Path, signal: i32) -> Result<usize> {
 
 /// Kills what is in the group and waits until it is gone.
 pub fn kill_all(path: &Path) -> Result<()> {
+    // v2, Linux 5.14: the whole tree at once, so that nothing can fork its way out.
+    let at_once = write_file(&path.join("cgroup.kill"), b"1").is_ok();
     let start = Instant::now();
-    while signal_all(path, libc::SIGKILL)? > 0 {
+    loop {
+        let left = if at_once { processes(path).len() } else { signal_all(path, libc::SIGKILL)? };
+        if left == 0 {
+            return Ok(());
+        }
         if start.elapsed() > BUSY_LIMIT {
             bail!("processes in cgroup {} do not die", path.display());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
 }
 
 /// Removes a group that may not be ours, if nothing is in it. A dying process gets a moment.
@@ -208,10 +310,41 @@ pub fn remove(path: &Path) -> Result<()> {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) => {
-                let mut left = Vec::new();
-                processes(path, &mut left);
-                bail!("removing cgroup {}: {}; processes in it: {left:?}", path.display(), text(&error));
+                bail!(
+                    "removing cgroup {}: {}; processes in it: {:?}",
+                    path.display(),
+                    text(&error),
+                    processes(path)
+                );
             }
         }
     }
+}
+
+/// The path of v2 that /proc/PID/cgroup shows for a process (cgroups(7)).
+pub fn unified_path(pid: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// Attaches the plan's device program. Without the right to, that is an error only where the plan
+/// says so.
+pub fn attach_devices(plan: &Plan, dir: &Dir) -> Result<()> {
+    let Some(program) = &plan.device_program else { return Ok(()) };
+    let what = || format!("/linux/resources/devices: loading the program for cgroup {}", dir.path);
+    let attach = || -> rustix::io::Result<()> {
+        let program = sys::bpf::load_device_program(program)?;
+        let cgroup = open(&dir.path)?;
+        sys::bpf::attach_device_program(&cgroup, &program, None)
+    };
+    match attach() {
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) if plan.devices_optional => Ok(()),
+        other => other.at(what),
+    }
+}
+
+/// Opens a directory for [`sys::clone3`] or a program.
+pub fn open(path: &str) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }

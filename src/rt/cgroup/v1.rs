@@ -1,55 +1,30 @@
 //! `linux.resources` to the control files of cgroup v1. Pure: the file names and values only.
 //! Sources: config-linux.md, Documentation/admin-guide/cgroup-v1.
 
-use std::fmt::Write as _;
-
 use super::layout::Layout;
-use super::{Dir, Plan, Write};
+use super::{BASE, Dir, Plan, Write, devices};
 use crate::config::problem::{Problems, token};
 use crate::config::types::{Resources, ThrottleDevice};
 
-const BASE: &str = "/linux/resources";
-
-/// Devices that every container may use beside those of the document: creating any node, and the
-/// default devices with the pseudo-terminals (config-linux.md, "Default Devices").
-pub const DEFAULT_DEVICES: [&str; 11] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-];
-
-/// Plans the container's cgroup at `path` (cleaned, absolute) in every hierarchy.
-pub fn plan(path: &str, resources: &Resources<'_>, layout: &Layout, problems: &mut Problems) -> Plan {
-    let dirs = layout
-        .v1
-        .iter()
-        .map(|hierarchy| Dir {
-            mount: hierarchy.mount.clone(),
-            path: format!("{}{path}", hierarchy.mount.trim_end_matches('/')),
-            controllers: hierarchy.controllers.join(","),
-        })
-        .collect();
-    let mut writes = Writes { layout, problems, list: Vec::new() };
+/// Adds the container's cgroup at `path` (cleaned, absolute) in every v1 hierarchy to the plan.
+pub fn plan(plan: &mut Plan, path: &str, resources: &Resources<'_>, layout: &Layout, problems: &mut Problems) {
+    plan.dirs.extend(layout.v1.iter().map(|hierarchy| Dir {
+        mount: hierarchy.mount.clone(),
+        path: format!("{}{path}", hierarchy.mount.trim_end_matches('/')),
+        controllers: hierarchy.controllers.join(","),
+    }));
+    let mut writes = Writes { layout, problems, list: &mut plan.writes };
     writes.devices(resources);
     writes.memory(resources);
     writes.cpu(resources);
     writes.other(resources);
-    Plan { dirs, writes: writes.list, ..Plan::default() }
 }
 
 /// Collects the writes, and a problem for each field whose controller is not there.
 struct Writes<'a> {
     layout: &'a Layout,
     problems: &'a mut Problems,
-    list: Vec<Write>,
+    list: &'a mut Vec<Write>,
 }
 
 impl Writes<'_> {
@@ -70,7 +45,7 @@ impl Writes<'_> {
             Some(dir) => self.list.push(Write {
                 dir,
                 file: file.to_owned(),
-                fallback: fallback.map(str::to_owned),
+                fallback: fallback.map(|file| (file.to_owned(), value.to_string())),
                 optional: false,
                 value: value.to_string(),
                 pointer,
@@ -85,38 +60,18 @@ impl Writes<'_> {
     /// Denies everything, then applies the list in its order, then allows the default devices.
     fn devices(&mut self, resources: &Resources<'_>) {
         if self.layout.find("devices").is_none() {
-            if resources.devices.iter().any(|rule| rule.allow) {
+            // cgroup v2 is asked instead, where there is one.
+            if devices::asks(resources) && self.layout.v2.is_none() {
                 self.put("devices", "devices.allow", "", "devices");
             }
             return;
         }
-        self.put("devices", "devices.deny", "a", "devices");
-        for (index, rule) in resources.devices.iter().enumerate() {
-            let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-            let kind = rule.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("a");
-            let number = |number: Option<i64>| number.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
-            let access = rule.access.as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
-            let (major, minor) = (number(rule.major), number(rule.minor));
-            // "a" drops the numbers and the access in the kernel, so a narrower rule for both kinds
-            // is written as two.
-            let narrow = major != "*" || minor != "*" || ["r", "w", "m"].iter().any(|bit| !access.contains(bit));
-            let kinds: &[&str] = match kind {
-                "a" if narrow => &["c", "b"],
-                "a" => &["a"],
-                "c" => &["c"],
-                _ => &["b"],
-            };
-            // The leading "deny all" that most documents start with has been written above.
-            if index == 0 && !rule.allow && kinds == ["a"] {
-                continue;
+        for rule in devices::rules(resources) {
+            let (file, lines) = devices::list::lines(&rule);
+            let pointer = rule.index.map_or("devices".to_owned(), |index| format!("devices/{index}"));
+            for line in lines {
+                self.put("devices", file, line, &pointer);
             }
-            for kind in kinds {
-                let value = if *kind == "a" { "a".to_owned() } else { format!("{kind} {major}:{minor} {access}") };
-                self.put("devices", file, value, &format!("devices/{index}"));
-            }
-        }
-        for rule in DEFAULT_DEVICES {
-            self.put("devices", "devices.allow", rule, "devices");
         }
     }
 
@@ -238,18 +193,12 @@ impl Writes<'_> {
             }
         }
         for (device, limit) in &resources.rdma {
-            let mut value = device.to_string();
-            for (name, limit) in [("hca_handle", limit.hca_handles), ("hca_object", limit.hca_objects)] {
-                if let Some(limit) = limit {
-                    let _ = write!(value, " {name}={limit}");
-                }
-            }
-            self.put("rdma", "rdma.max", value, &format!("rdma/{}", token(device)));
+            self.put("rdma", "rdma.max", super::rdma(device, limit), &format!("rdma/{}", token(device)));
         }
         for key in resources.unified.keys() {
             self.problems.unavailable(
                 format!("{BASE}/unified/{}", token(key)),
-                "needs cgroup v2, and this host has its controllers on cgroup v1; use the field's own place in /linux/resources",
+                "needs cgroup v2, which is not mounted on this host; use the field's own place in /linux/resources",
             );
         }
     }
@@ -276,14 +225,15 @@ mod tests {
             .iter()
             .map(|name| Hierarchy { mount: format!("/sys/fs/cgroup/{name}"), controllers: vec![(*name).to_owned()] })
             .collect();
-        Layout { v1, v2: None }
+        Layout { v1, ..Layout::default() }
     }
 
     fn lines(json: &str, names: &[&str]) -> (Vec<String>, Vec<String>) {
         let resources: Resources<'_> = serde_json::from_str(json).unwrap();
         let mut problems = Problems::default();
-        let plan = plan("/c", &resources, &host(names), &mut problems);
-        let writes = plan.writes.iter().map(|w| format!("{} {}", w.file, w.value)).collect();
+        let mut made = Plan::default();
+        plan(&mut made, "/c", &resources, &host(names), &mut problems);
+        let writes = made.writes.iter().map(|w| format!("{} {}", w.file, w.value)).collect();
         (writes, problems.0.iter().map(ToString::to_string).collect())
     }
 
@@ -296,9 +246,9 @@ mod tests {
         );
         assert_eq!(
             writes[..4],
-            ["devices.deny a", "devices.allow c 10:* rmw", "devices.deny c 8:* rwm", "devices.deny b 8:* rwm"]
+            ["devices.deny a", "devices.allow c 10:* rwm", "devices.deny c 8:* rwm", "devices.deny b 8:* rwm"]
         );
-        assert_eq!(writes.len(), 4 + DEFAULT_DEVICES.len());
+        assert_eq!(writes.len(), 4 + 11);
     }
 
     #[test]

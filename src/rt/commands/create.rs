@@ -13,7 +13,7 @@ use crate::launch::terminal;
 use crate::plan::host::Host;
 use crate::plan::{Plan, Request, plan};
 use crate::state::store::Entry;
-use crate::state::{Ownership, State, time};
+use crate::state::{Cgroup, Ownership, State, time};
 use crate::sys;
 use crate::sys::error::At;
 use crate::sys::signals::Signals;
@@ -125,8 +125,16 @@ fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'
         rootfs: Str::from(plan.root.path.to_string_lossy().into_owned()),
         created: Str::from(time::now()),
         owner: rustix::process::geteuid().as_raw(),
-        cgroups: plan.cgroup.dirs.iter().map(|dir| Str::from(dir.path.clone())).collect(),
-        cgroups_are: Ownership::Unknown,
+        cgroups: plan
+            .cgroup
+            .dirs
+            .iter()
+            .map(|dir| Cgroup {
+                path: Str::from(dir.path.clone()),
+                controllers: Str::from(dir.controllers.clone()),
+                owner: Ownership::Unknown,
+            })
+            .collect(),
         rdt: plan
             .rdt
             .iter()

@@ -72,8 +72,10 @@ fn seccomp() -> Value {
 }
 
 fn document() -> Result<Value> {
-    let layout = Layout::read()?;
+    let mut layout = Layout::read()?;
+    layout.read_controllers()?;
     let v1 = !layout.v1.is_empty();
+    let rdma = layout.find("rdma").is_some() || layout.controllers.iter().any(|name| name == "rdma");
     let policies = [
         "MPOL_DEFAULT",
         "MPOL_BIND",
@@ -95,7 +97,7 @@ fn document() -> Result<Value> {
         "linux": {
             "namespaces": namespaces(),
             "capabilities": capabilities(),
-            "cgroup": {"v1": v1, "v2": false, "systemd": false, "systemdUser": false, "rdma": layout.find("rdma").is_some()},
+            "cgroup": {"v1": v1, "v2": layout.v2.is_some(), "systemd": false, "systemdUser": false, "rdma": rdma},
             "seccomp": seccomp(),
             "apparmor": {"enabled": host::apparmor()},
             "selinux": {"enabled": host::selinux()},

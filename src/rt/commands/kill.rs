@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::cgroup::tree;
+use crate::cgroup::{freezer, tree};
 use crate::cli;
 use crate::launch::destroy;
 use crate::plan::names;
-use crate::state::{Ownership, Status, store};
+use crate::state::{State, Status, store};
 
 pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let signal = names::signal(&args.signal).ok_or_else(|| {
@@ -21,17 +21,36 @@ pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let Some(text) = text else { bail!("container not running: \"{}\" is still being created", args.id) };
     let state = store::parse(&text, &args.id)?;
     let status = entry.status(&state);
-    if args.all && state.cgroups_are == Ownership::Ours {
+    if args.all && let Some(path) = state.own_cgroups().next() {
         // Also after init's end: without a pid namespace the others live on.
-        if let Some(path) = state.cgroups.first() {
-            let count = tree::signal_all(Path::new(&**path), signal)?;
-            if count > 0 || status == Status::Stopped {
-                return Ok(());
-            }
+        let count = signal_everything(&state, path, signal)?;
+        if count > 0 || status == Status::Stopped {
+            return Ok(());
         }
     }
     if matches!(status, Status::Stopped | Status::Creating) || !destroy::signal_init(&state, signal)? {
         bail!("container not running");
     }
+    if signal == libc::SIGKILL && status == Status::Paused {
+        // On v1 a frozen process does not even die.
+        freezer::thaw(&state.cgroups)?;
+    }
     Ok(())
+}
+
+/// Signals the whole cgroup. SIGKILL must not be outrun by a fork: v2 kills a cgroup at once, on v1
+/// it is frozen meanwhile.
+fn signal_everything(state: &State<'_>, path: &Path, signal: i32) -> Result<usize> {
+    if signal != libc::SIGKILL {
+        return tree::signal_all(path, signal);
+    }
+    let count = tree::processes(path).len();
+    if count == 0 || tree::write_file(&path.join("cgroup.kill"), b"1").is_ok() {
+        return Ok(count);
+    }
+    // Without a freezer the signals alone have to do.
+    let _ = freezer::freeze(&state.cgroups);
+    let killed = tree::signal_all(path, signal);
+    freezer::thaw(&state.cgroups)?;
+    killed
 }

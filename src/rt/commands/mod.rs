@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use crate::cli::{Cli, Command, Global};
+use crate::plan::host;
 use crate::sys::error::At;
 
 /// Runs the command of a command line.
@@ -54,19 +55,12 @@ fn root(global: &Global) -> Result<PathBuf> {
     // An empty variable counts as none: engines run by root pass one.
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     match runtime_dir {
-        Some(dir) if !is_host_root() => Ok(PathBuf::from(dir).join("rt")),
+        Some(dir) if !host::is_root() => Ok(PathBuf::from(dir).join("rt")),
         None if !rustix::process::geteuid().is_root() => {
             bail!("where to keep state: set XDG_RUNTIME_DIR, or give --root")
         }
         _ => Ok(PathBuf::from("/run/rt")),
     }
-}
-
-/// Root, and not just of a user namespace.
-fn is_host_root() -> bool {
-    let identity = ["0", "0", "4294967295"];
-    rustix::process::geteuid().is_root()
-        && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(identity))
 }
 
 /// Standard output may be a full disk or a closed pipe.

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::hook;
-use crate::cgroup::tree;
+use crate::cgroup::{freezer, tree};
 use crate::log;
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
@@ -32,7 +32,7 @@ pub fn signal_init(state: &State<'_>, signal: i32) -> Result<bool> {
 /// Kills init with everything in its cgroup and waits until init is gone.
 pub fn kill(state: &State<'_>) -> Result<()> {
     if signal_init(state, libc::SIGKILL)? {
-        thaw(state);
+        let _ = freezer::thaw(&state.cgroups);
         for _ in 0..10_000 {
             if !state.is_alive() {
                 break;
@@ -43,25 +43,16 @@ pub fn kill(state: &State<'_>) -> Result<()> {
             return Err(anyhow!("container \"{}\": init (process {}) does not die", state.id, state.pid));
         }
     }
-    if state.cgroups_are == Ownership::Ours {
-        // Any one hierarchy holds all the processes. Mostly none is left, and then the kernel lets
-        // the directory go at once.
-        if let Some(path) = state.cgroups.first().map(|path| Path::new(&**path))
-            && std::fs::remove_dir(path).is_err()
-            && path.exists()
-        {
-            thaw(state);
-            tree::kill_all(path)?;
-        }
+    // Any one hierarchy holds all the processes. Mostly none is left, and then the kernel lets the
+    // directory go at once.
+    if let Some(path) = state.own_cgroups().next()
+        && std::fs::remove_dir(path).is_err()
+        && path.exists()
+    {
+        let _ = freezer::thaw(&state.cgroups);
+        tree::kill_all(path)?;
     }
     Ok(())
-}
-
-/// A frozen process does not die.
-fn thaw(state: &State<'_>) {
-    for path in state.cgroups.iter().filter(|path| path.contains("/freezer/")) {
-        let _ = std::fs::write(Path::new(&**path).join("freezer.state"), "THAWED");
-    }
 }
 
 /// Removes what is left of a container whose processes are gone: cgroups, groups of resctrl, the
@@ -73,18 +64,12 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
             first = result;
         }
     };
-    match state.cgroups_are {
-        Ownership::Ours => {
-            for path in &state.cgroups {
-                keep(tree::remove(Path::new(&**path)));
-            }
+    for dir in &state.cgroups {
+        match dir.owner {
+            Ownership::Ours => keep(tree::remove(Path::new(&*dir.path))),
+            Ownership::Unknown => tree::remove_if_empty(Path::new(&*dir.path)),
+            Ownership::Foreign => {}
         }
-        Ownership::Unknown => {
-            for path in &state.cgroups {
-                tree::remove_if_empty(Path::new(&**path));
-            }
-        }
-        Ownership::Foreign => {}
     }
     for group in &state.rdt {
         match std::fs::remove_dir(&**group) {

@@ -95,11 +95,10 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         }
         steps.step("wait for the cgroup", || sync.wait(Go::CgroupMade))?;
         if plan.cgroup.by_init {
-            steps.step("enter the cgroup", || match plan.cgroup.dirs.iter().try_for_each(tree::enter) {
+            let dirs = plan.cgroup.v1();
+            steps.step("enter the cgroup", || match dirs.iter().try_for_each(|dir| tree::enter(&dir.path)) {
                 // The parent has found that it may not make any, and that none is needed.
-                Err(_) if plan.cgroup.optional && plan.cgroup.dirs.iter().any(|dir| !Path::new(&dir.path).exists()) => {
-                    Ok(())
-                }
+                Err(_) if plan.cgroup.optional && dirs.iter().any(|dir| !Path::new(&dir.path).exists()) => Ok(()),
                 other => other,
             })?;
         }

@@ -12,8 +12,8 @@ use super::init::Init;
 use super::sync::{Channel, Go, Said, pair};
 use super::timeline::{Span, Timeline};
 use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
-use crate::cgroup::tree;
-use crate::plan::Plan;
+use crate::cgroup::{self, tree};
+use crate::plan::{Plan, host};
 use crate::plan::rootfs::{Step, What};
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
@@ -112,18 +112,25 @@ fn start<'p>(
     let needs_root =
         (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
     let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
+    steps.step("cgroup is free", || tree::check_free(&plan.cgroup.dirs))?;
     let start_socket = if options.wait_for_start { Some(entry.start_socket()?) } else { None };
     // For network devices: the namespace they go to.
     let joined_net = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET as u64).map(|(_, fd)| fd.try_clone());
     let joined_net = joined_net.transpose().at(|| "keeping the network namespace".into())?;
 
     let (ours, theirs) = pair()?;
+    // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work.
+    let into = match plan.cgroup.v2() {
+        Some(dir) if make_cgroups(&plan.cgroup, Which::V2, state, &mut steps)? => {
+            Some(tree::open(&dir.path).at(|| format!("opening cgroup {}", dir.path))?)
+        }
+        _ => None,
+    };
     let cloned = {
         let own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
         let flags = if namespaces.staged() { 0 } else { namespaces.create };
         let cloned = steps.step("clone", || {
-            sys::clone3(flags)
-                .map_err(|error| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)))
+            sys::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(|error| not_cloned(plan, into.is_some(), error))
         })?;
         if matches!(cloned, sys::Cloned::Child) {
             // Only the parent goes back; the child closes the descriptors with all others.
@@ -152,7 +159,7 @@ fn start<'p>(
             })
         }
     };
-    drop((theirs, early, root, start_socket, join, options.console.take()));
+    drop((theirs, early, root, start_socket, join, into, options.console.take()));
     if namespaces.staged() {
         let said = ours.listen();
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -188,16 +195,28 @@ impl Work<'_, '_> {
             self.steps.step("id maps", maps)?;
             self.sync.go(Go::Mapped)?;
         }
-        let made = self.make_cgroups()?;
+        if !plan.cgroup.v1().is_empty() && make_cgroups(&plan.cgroup, Which::V1, self.state, &mut self.steps)? {
+            if !plan.cgroup.by_init {
+                let join = || plan.cgroup.v1().iter().try_for_each(|dir| tree::join(&dir.path, pid));
+                self.steps.step("join cgroups", join)?;
+            }
+        }
+        let dirs = &plan.cgroup.dirs;
+        let writes = if self.state.cgroups.is_empty() { &[] } else { &*plan.cgroup.writes };
         // The rules for devices first: between "deny all" and what is allowed again, an init that is
         // in the group already could not make its nodes.
-        let writes = if made { &*plan.cgroup.writes } else { &[] };
         let (devices, limits) =
             writes.split_at(writes.iter().take_while(|write| write.file.starts_with("devices.")).count());
-        self.steps.step("device rules", || tree::apply_all(&plan.cgroup.dirs, devices))?;
+        self.steps.step("device rules", || {
+            tree::apply_all(dirs, devices)?;
+            match plan.cgroup.v2().filter(|_| !self.state.cgroups.is_empty()) {
+                Some(dir) => tree::attach_devices(&plan.cgroup, dir),
+                None => Ok(()),
+            }
+        })?;
         // From here on init can go the whole way to "ready" beside us.
         self.sync.go(Go::CgroupMade)?;
-        self.steps.step("limits", || tree::apply_all(&plan.cgroup.dirs, limits))?;
+        self.steps.step("limits", || tree::apply_all(dirs, limits))?;
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
             fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
                 let hint = if error.kind() == ErrorKind::PermissionDenied {
@@ -233,39 +252,6 @@ impl Work<'_, '_> {
         self.state.start_time = stat.start_time;
         let (entry, state) = (self.entry, &*self.state);
         self.steps.step("state with pid", || entry.write(state))
-    }
-
-    /// Makes the directories; says whether there are any.
-    fn make_cgroups(&mut self) -> Result<bool> {
-        let (plan, pid) = (&self.plan.cgroup, self.pid);
-        let mut ours = Vec::with_capacity(plan.dirs.len());
-        let made = self.steps.step("make cgroups", || {
-            for dir in &plan.dirs {
-                match tree::make(dir) {
-                    Ok(true) => ours.push(&*dir.path),
-                    Ok(false) => {}
-                    Err(error) if plan.optional && may_not(&error) => {
-                        ours.iter().try_for_each(|path| tree::remove(Path::new(path)))?;
-                        return Ok(false);
-                    }
-                    Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
-                }
-            }
-            Ok(true)
-        })?;
-        if !made {
-            self.state.cgroups.clear();
-            return Ok(false);
-        }
-        // What was there before is neither emptied nor removed, in whichever hierarchy it is.
-        self.state.cgroups_are = if ours.is_empty() { Ownership::Foreign } else { Ownership::Ours };
-        if !ours.is_empty() && ours.len() < plan.dirs.len() {
-            self.state.cgroups.retain(|path| ours.contains(&&**path));
-        }
-        if !plan.by_init {
-            self.steps.step("join cgroups", || plan.dirs.iter().try_for_each(|dir| tree::join(dir, pid)))?;
-        }
-        Ok(true)
     }
 
     /// Answers init until it runs the program, or waits for `start`.
@@ -330,7 +316,8 @@ impl Work<'_, '_> {
             _ => "ended".to_owned(),
         };
         let out_of_memory = self.plan.cgroup.dirs.iter().any(|dir| {
-            fs::read_to_string(Path::new(&dir.path).join("memory.oom_control"))
+            let file = if dir.is_v2() { "memory.events" } else { "memory.oom_control" };
+            fs::read_to_string(Path::new(&dir.path).join(file))
                 .is_ok_and(|text| text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"))
         });
         if out_of_memory {
@@ -340,6 +327,44 @@ impl Work<'_, '_> {
         }
         anyhow!("the container's first process {how} while it was set up")
     }
+}
+
+/// The part of a cgroup's directories that is made in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    V1,
+    V2,
+}
+
+/// Makes the directories; says whether there are any. The state learns which are new: what was there
+/// before is neither emptied nor removed, in whichever hierarchy it is.
+fn make_cgroups(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, steps: &mut Timeline) -> Result<bool> {
+    let is_wanted = |dir: &cgroup::Dir| dir.is_v2() == (which == Which::V2);
+    let made = steps.step("make cgroups", || {
+        for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups).filter(|(dir, _)| is_wanted(dir)) {
+            match tree::make(dir, &plan.enable) {
+                Ok(true) => known.owner = Ownership::Ours,
+                Ok(false) => known.owner = Ownership::Foreign,
+                Err(error) if plan.optional && may_not(&error) => return Ok(false),
+                Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
+            }
+        }
+        Ok(true)
+    })?;
+    if !made {
+        state.own_cgroups().try_for_each(tree::remove)?;
+        state.cgroups.clear();
+    }
+    Ok(made)
+}
+
+/// Why the first process could not be cloned.
+fn not_cloned(plan: &Plan<'_>, into_cgroup: bool, error: rustix::io::Errno) -> anyhow::Error {
+    let entry = plan.cgroup.v2().filter(|_| into_cgroup).and_then(|dir| tree::explain_entry(dir, error));
+    entry.map_or_else(
+        || anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)),
+        anyhow::Error::msg,
+    )
 }
 
 /// Binds that init could not open (see [`crate::plan::rootfs::What::Bind`]).
@@ -370,13 +395,7 @@ fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
 /// Without a path or a limit in the document, a user who may not make cgroups does without.
 fn may_not(error: &std::io::Error) -> bool {
     let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT));
-    denied && (!rustix::process::geteuid().is_root() || mapped_root())
-}
-
-/// Root of a user namespace only.
-fn mapped_root() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
+    denied && !host::is_root()
 }
 
 /// The parent's own pid and time namespaces for its children, while they are others. Hooks that it

@@ -43,7 +43,7 @@ fn lines(ranges: &[IdMapping]) -> String {
 pub(super) fn idmap(mount: &OwnedFd, map: &IdMap) -> Result<()> {
     let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "making a pipe".into())?;
     let (pid, pidfd) =
-        match sys::clone3(libc::CLONE_NEWUSER as u64).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
+        match sys::clone3(libc::CLONE_NEWUSER as u64, None).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
             sys::Cloned::Child => {
                 drop(release);
                 let _ = rustix::io::read(&hold, &mut [0; 1]);

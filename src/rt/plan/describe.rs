@@ -71,20 +71,27 @@ fn parent(plan: &Plan<'_>, lines: &mut Lines) {
     for join in &namespaces.join {
         lines.parent("join", format!("{} namespace {}", kinds(join.kind), join.path));
     }
-    lines.parent("clone", kinds(namespaces.create));
+    if let Some(dir) = plan.cgroup.v2() {
+        lines.parent("make cgroup", &*dir.path);
+    }
+    let into = plan.cgroup.v2().map_or(String::new(), |dir| format!(" into {}", dir.path));
+    lines.parent("clone", format!("{}{into}", kinds(namespaces.create)));
     for (step, map) in [("map uids", &namespaces.uid_map), ("map gids", &namespaces.gid_map)] {
         for range in map {
             lines.parent(step, format!("{} -> {} ({})", range.container_id, range.host_id, range.size));
         }
     }
-    for dir in &plan.cgroup.dirs {
+    for dir in plan.cgroup.v1() {
         lines.parent("make cgroup", &*dir.path);
+    }
+    if let Some(program) = &plan.cgroup.device_program {
+        lines.parent("device program", format!("{} instructions", program.len()));
     }
     for write in &plan.cgroup.writes {
         lines.parent("limit", format!("{} = {}", write.file, write.value));
     }
     if !plan.cgroup.by_init {
-        for dir in &plan.cgroup.dirs {
+        for dir in plan.cgroup.v1() {
             lines.parent("put init into", &*dir.path);
         }
     }
@@ -160,7 +167,7 @@ fn root(plan: &Plan<'_>, lines: &mut Lines) {
 fn enter_cgroup(plan: &Plan<'_>, lines: &mut Lines) {
     lines.init("wait for", "the cgroup");
     if plan.cgroup.by_init {
-        for dir in &plan.cgroup.dirs {
+        for dir in plan.cgroup.v1() {
             lines.init("enter", &*dir.path);
         }
     }

@@ -158,26 +158,9 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
         propagation: linux.rootfs_propagation.as_deref().and_then(options::propagation),
     };
-    let cgroup_path =
-        options::clean(linux.cgroups_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(&request.id))
-            .into_owned();
-    if cgroup_path == "/" {
-        problems.invalid("/linux/cgroupsPath", "must name a cgroup below the root cgroup");
-    }
-    let mut cgroup = if host.layout.v1.is_empty() {
-        cgroup::Plan::default()
-    } else {
-        cgroup::v1::plan(&cgroup_path, &linux.resources, &host.layout, problems)
-    };
-    if host.layout.v1.is_empty() && host.layout.v2.is_some() {
-        problems.unavailable(
-            "/linux/resources",
-            "this host has cgroup v2 only, which this version of rt does not manage yet",
-        );
-    }
+    let mut cgroup = cgroup(spec, request, host, problems);
     cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
-    cgroup.optional = linux.cgroups_path.as_deref().unwrap_or_default().is_empty()
-        && cgroup.writes.iter().all(|write| write.file.starts_with("devices."));
+    cgroup.devices_optional = namespaces.has_user() || host.own_cgroup.is_some();
     let process = spec.process.as_ref().map(|process| process::plan(process, &namespaces, request, host, problems));
     let label = linux.mount_label.as_deref().filter(|label| !label.is_empty());
     if label.is_some() && !host.selinux {
@@ -235,6 +218,25 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
         process,
         seccomp,
     }
+}
+
+/// The cgroup: `cgroupsPath` where there is one, else the id. A path without a slash in front is
+/// taken from the top, but for a plain user, who has nothing there: from beside the cgroup that the
+/// user is in, which hands controllers down only if no process is in it.
+fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Problems) -> cgroup::Plan {
+    let linux = &spec.linux;
+    let asked = linux.cgroups_path.as_deref().filter(|path| !path.is_empty());
+    let mut path = options::clean(asked.unwrap_or(&request.id)).into_owned();
+    if path == "/" {
+        problems.invalid("/linux/cgroupsPath", "must name a cgroup below the root cgroup");
+    }
+    if let Some(own) = host.own_cgroup.as_deref().filter(|_| asked.is_none_or(|path| !path.starts_with('/'))) {
+        let beside = own.rsplit_once('/').map_or("", |(parent, _)| parent);
+        path = options::clean(&format!("{beside}{path}")).into_owned();
+    }
+    let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
+    plan.optional = asked.is_none() && plan.writes.iter().all(|write| write.file.starts_with("devices."));
+    plan
 }
 
 fn namespaces(spec: &Spec<'_>, problems: &mut Problems) -> Namespaces {

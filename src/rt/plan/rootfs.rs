@@ -311,7 +311,7 @@ fn cgroup_mount<'a>(
         attributes: writable,
         ..mount.clone()
     }));
-    for dir in &cgroup.dirs {
+    for dir in cgroup.v1() {
         let name = dir.mount.rsplit('/').next().unwrap_or(&dir.controllers);
         let what = if private {
             What::New {

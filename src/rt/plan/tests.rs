@@ -48,7 +48,8 @@ fn host() -> Host {
         })
         .collect();
     Host {
-        layout: Layout { v1, v2: Some("/sys/fs/cgroup/unified".to_owned()) },
+        layout: Layout { v1, v2: Some("/sys/fs/cgroup/unified".to_owned()), controllers: Vec::new() },
+        own_cgroup: None,
         capabilities: (1 << 41) - 1,
         apparmor: true,
         selinux: false,

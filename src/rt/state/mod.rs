@@ -8,6 +8,7 @@ pub mod store;
 pub mod time;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +36,8 @@ pub struct State<'a> {
     pub created: Str<'a>,
     /// User who made it.
     pub owner: u32,
-    /// Directories to remove, one a hierarchy.
-    pub cgroups: Vec<Str<'a>>,
-    /// Whose they are.
-    pub cgroups_are: Ownership,
+    /// Its cgroup, one directory a hierarchy.
+    pub cgroups: Vec<Cgroup<'a>>,
     /// A directory of resctrl to remove.
     #[serde(default)]
     pub rdt: Vec<Str<'a>>,
@@ -50,6 +49,18 @@ pub struct State<'a> {
     pub poststart: Vec<Hook<'a>>,
     /// For `delete`.
     pub poststop: Vec<Hook<'a>>,
+}
+
+/// A container's directory in one cgroup hierarchy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub struct Cgroup<'a> {
+    /// Absolute path.
+    pub path: Str<'a>,
+    /// As in [`crate::cgroup::Dir`].
+    pub controllers: Str<'a>,
+    /// Whose it is.
+    pub owner: Ownership,
 }
 
 /// Whether a container's cgroup is its own.
@@ -95,6 +106,11 @@ impl Status {
 }
 
 impl State<'_> {
+    /// The directories that `create` made.
+    pub fn own_cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.cgroups.iter().filter(|dir| dir.owner == Ownership::Ours).map(|dir| Path::new(&*dir.path))
+    }
+
     /// Whether init is alive: a process of its id that was started when it was, and has not ended.
     pub fn is_alive(&self) -> bool {
         self.pid > 0 && Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead())

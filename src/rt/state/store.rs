@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use super::{State, Status};
+use crate::cgroup::freezer;
 use crate::sys::error::At;
 
 /// The longest id.
@@ -185,21 +186,12 @@ impl Entry {
         if self.path.join(START_SOCKET).exists() && matches!(self.connect_start(), Ok(Some(_))) {
             return Status::Created;
         }
-        if is_frozen(state) { Status::Paused } else { Status::Running }
+        if freezer::is_frozen(&state.cgroups) { Status::Paused } else { Status::Running }
     }
 }
 
 fn stream_socket() -> Result<OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at(|| "making a socket".into())
-}
-
-/// Whether the v1 freezer holds the container.
-fn is_frozen(state: &State<'_>) -> bool {
-    state
-        .cgroups
-        .iter()
-        .filter(|path| path.contains("/freezer/"))
-        .any(|path| fs::read(Path::new(&**path).join("freezer.state")).is_ok_and(|text| text.starts_with(b"FROZEN")))
 }
 
 /// Looks without waiting for the lock: readers see the last state that was put in place.
