@@ -89,6 +89,31 @@ pub enum Command {
     #[command(after_help = "Example: rt run --bundle /containers/web web\n\n\
         The exit status is the program's, or 128+n when signal n ended it; 1 when it could not be run.")]
     Run(Run),
+    /// Run another program in a running container
+    #[command(after_help = "Example: rt exec -t web sh\n         rt exec -u www-data -e LANG=C web id\n\n\
+        The program takes after the container's own process (environment, user, capabilities, limits,\n\
+        filter), but for what is said here, or as --process FILE has it. The exit status is the program's,\n\
+        or 128+n when signal n ended it; 255 when it could not be run.")]
+    Exec(Exec),
+    /// List the processes of a container
+    #[command(after_help = "Example: rt ps web\n         rt ps --format json web\n         rt ps web -o pid,args\n\n\
+        What stands behind the id are options of ps(1); without any it is -ef. Process ids are the host's.")]
+    Ps(Ps),
+    /// Freeze all processes of a container
+    #[command(after_help = "Example: rt pause web")]
+    Pause(Id),
+    /// Let the processes of a paused container go on
+    #[command(after_help = "Example: rt resume web")]
+    Resume(Id),
+    /// Change the limits of a container
+    #[command(after_help = "Example: rt update --memory 512M --pids-limit 100 web\n\
+        \x20        echo '{\"cpu\":{\"quota\":50000}}' | rt update --resources - web\n\n\
+        What is not named stays as it is; on an error, everything does. Sizes are bytes or have a suffix\n\
+        (K, M, G, T: powers of 1024); -1 is no limit.")]
+    Update(Box<Update>),
+    /// Print what a container uses, every few seconds, and when it runs out of memory, as JSON lines
+    #[command(after_help = "Example: rt events --stats web\n         rt events --interval 1s web")]
+    Events(Events),
     /// Print the state of a container as JSON
     #[command(after_help = "Example: rt state web")]
     State(Id),
@@ -193,6 +218,158 @@ pub struct Kill {
     /// The signal
     #[arg(default_value = "SIGTERM", value_name = "SIGNAL")]
     pub signal: String,
+}
+
+/// `exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Take the process object (config.md, "Process") from this file
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Return as soon as the program runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Write the process's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Send the terminal's master to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set or change a variable (may be given several times)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Numbers, or names of the container's /etc/passwd and /etc/group
+    #[arg(short, long, value_name = "USER[:GROUP]", allow_hyphen_values = true)]
+    pub user: Option<String>,
+    /// Working directory, absolute
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// Add a capability to the bounding, effective and permitted sets (may be given several times)
+    #[arg(short, long, value_name = "CAP_NAME")]
+    pub cap: Vec<String>,
+    /// Add a supplementary group (may be given several times)
+    #[arg(short = 'g', long, value_name = "GID", allow_hyphen_values = true)]
+    pub additional_gids: Vec<String>,
+    /// Forbid to gain privileges by execve
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// Pass this many descriptors from 3 on to the program
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// A cgroup below the container's, for all or (v1) for the named controllers: [CONTROLLER,…:]PATH
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<String>,
+    /// Also in a paused container; the program runs when it is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The program and its arguments
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+/// `ps`
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// table or json
+    #[arg(short, long, value_enum, default_value_t = ListFormat::Table, value_name = "FORMAT")]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Options of ps(1)
+    #[arg(value_name = "PS_OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
+}
+
+/// `update`
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Take the limits from this file, - for standard input: an object as linux.resources
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block I/O, 10..1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u16>,
+    /// Length of a period in which CPU time is shared out, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub cpu_period: Option<u64>,
+    /// CPU time in each period, in microseconds
+    #[arg(long, value_name = "USEC", allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+    /// CPU time that may be saved up, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub cpu_burst: Option<u64>,
+    /// Share of CPU time against other containers, 2..262144
+    #[arg(long, visible_alias = "cpu-shares", value_name = "SHARES")]
+    pub cpu_share: Option<u64>,
+    /// Period for real-time processes, in microseconds (v1)
+    #[arg(long, value_name = "USEC")]
+    pub cpu_rt_period: Option<u64>,
+    /// CPU time of real-time processes in each period, in microseconds (v1)
+    #[arg(long, value_name = "USEC", allow_negative_numbers = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// 1: run only when nobody else wants to
+    #[arg(long, value_name = "0|1", allow_negative_numbers = true)]
+    pub cpu_idle: Option<i64>,
+    /// CPUs that may be used, such as 0-2,7
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub memory: Option<String>,
+    /// Memory that is kept for the container as long as there is enough
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub memory_reservation: Option<String>,
+    /// Limit of memory and swap together
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub memory_swap: Option<String>,
+    /// Accepted for runc's sake: kernels from 5.4 on have no such limit
+    #[arg(long, hide = true, value_name = "SIZE", allow_negative_numbers = true)]
+    pub kernel_memory: Option<String>,
+    /// Accepted for runc's sake
+    #[arg(long, hide = true, value_name = "SIZE", allow_negative_numbers = true)]
+    pub kernel_memory_tcp: Option<String>,
+    /// Most processes and threads
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// Schema of the level 3 cache for the container's resctrl group
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Schema of memory bandwidth for the container's resctrl group
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Print once what it uses, and return
+    #[arg(long)]
+    pub stats: bool,
+    /// Time between two prints, such as 5s, 500ms or 1m30s
+    #[arg(long, default_value = "5s", value_name = "TIME")]
+    pub interval: String,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
 }
 
 /// `delete`

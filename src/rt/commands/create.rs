@@ -63,7 +63,7 @@ pub(super) fn make<T>(
     prepare::settle(&problems)?;
     tracing::debug!("planned {} steps below the root", plan.steps.len());
     let has_terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
-    check_terminal(common, how, has_terminal)?;
+    check_terminal(common.console_socket.as_deref(), how, has_terminal)?;
     if how != How::Create && plan.process.is_none() {
         bail!("config.json: /process: is required and missing: there is nothing to run");
     }
@@ -82,6 +82,7 @@ pub(super) fn make<T>(
         console,
         pid_file: common.pid_file.as_deref(),
         timeline: timeline.is_some(),
+        process: spec.process.as_ref(),
     };
     let (launched, entry) = launch(&plan, entry, &mut state, options, &signals)?;
     if let Some(path) = timeline {
@@ -100,12 +101,11 @@ pub(super) fn make<T>(
 }
 
 /// A terminal needs somebody who holds its other side.
-fn check_terminal(common: &cli::Common, how: How, has_terminal: bool) -> Result<()> {
-    let socket = common.console_socket.is_some();
-    match (has_terminal, socket, how) {
+pub(super) fn check_terminal(socket: Option<&Path>, how: How, has_terminal: bool) -> Result<()> {
+    match (has_terminal, socket.is_some(), how) {
         (true, false, How::Create | How::Detach) => {
             bail!(
-                "config.json: /process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false"
+                "/process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false"
             )
         }
         (false, true, _) => bail!("--console-socket: there is no terminal to send, /process/terminal is not true"),
@@ -141,6 +141,11 @@ fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'
             .flat_map(crate::launch::rdt::Plan::removable)
             .map(|path| Str::from(path.to_string_lossy().into_owned()))
             .collect(),
+        namespaces: plan.namespaces.all(),
+        keyring: plan.keyring.is_some(),
+        seccomp: plan.seccomp.is_some(),
+        personality: plan.personality,
+        memory_policy: plan.memory_policy.clone(),
         startable: plan.process.is_some(),
         annotations: spec.annotations.clone(),
         poststart: spec.hooks.poststart.clone(),

@@ -3,11 +3,14 @@
 mod check;
 mod create;
 mod delete;
+mod exec;
 mod features;
 mod foreground;
 mod kill;
 mod list;
+mod pause;
 mod prepare;
+mod ps;
 mod run;
 mod spec;
 mod start;
@@ -35,6 +38,11 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Create(args) => create::create(&root(global)?, &args),
         Command::Start(args) => start::start(&root(global)?, &args.id),
         Command::Run(args) => return run::run(&root(global)?, &args),
+        Command::Exec(args) => return Ok(exec::exec(&root(global)?, &args)),
+        Command::Ps(args) => ps::ps(&root(global)?, &args),
+        Command::Pause(args) => pause::pause(&root(global)?, &args.id),
+        Command::Resume(args) => pause::resume(&root(global)?, &args.id),
+        Command::Update(_) | Command::Events(_) => bail!("not there yet"),
         Command::State(args) => state::state(&root(global)?, &args.id),
         Command::Kill(args) => kill::kill(&root(global)?, &args),
         Command::Delete(args) => delete::delete(&root(global)?, &args),

@@ -43,33 +43,27 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spe
 
 /// The first thing that is wrong as an error of one line; warnings go to the log.
 pub(super) fn settle(problems: &Problems) -> Result<()> {
+    settle_at("config.json", problems)
+}
+
+/// The same for another document than config.json.
+pub(super) fn settle_at(place: &str, problems: &Problems) -> Result<()> {
     for warning in problems.0.iter().filter(|p| p.kind == crate::config::problem::Kind::Warning) {
         log::warn(&warning.to_string());
     }
     let mut fatal = problems.fatal();
     let Some(first) = fatal.next() else { return Ok(()) };
     match fatal.count() {
-        0 => bail!("config.json: {first}"),
-        more => Err(anyhow!("config.json: {first} (and {more} more; `rt check` lists them all)")),
+        0 => bail!("{place}: {first}"),
+        more if place == "config.json" => Err(anyhow!("{place}: {first} (and {more} more; `rt check` lists them all)")),
+        more => Err(anyhow!("{place}: {first} (and {more} more)")),
     }
 }
 
 /// What the command line and the caller's environment add.
 pub(super) fn request(common: &crate::cli::Common, bundle: &Path) -> Result<Request> {
     crate::state::store::check_id(&common.id)?;
-    // sd_listen_fds(3): only when they are meant for this process.
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-    let ours = number("LISTEN_PID") == Some(std::process::id());
-    let listen_fds = if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
-    let preserve_fds = common.preserve_fds.saturating_add(listen_fds);
-    if preserve_fds > 65_536 {
-        bail!("--preserve-fds {preserve_fds}: more descriptors than a process can have");
-    }
-    for fd in 3..3 + preserve_fds as i32 {
-        if !sys::is_open(fd) {
-            bail!("--preserve-fds {preserve_fds}: descriptor {fd} is not open");
-        }
-    }
+    let (preserve_fds, listen_fds) = descriptors(common.preserve_fds)?;
     Ok(Request {
         id: common.id.clone(),
         bundle: bundle.to_owned(),
@@ -79,4 +73,22 @@ pub(super) fn request(common: &crate::cli::Common, bundle: &Path) -> Result<Requ
         listen_fds,
         notify_socket: std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty()),
     })
+}
+
+/// How many descriptors from 3 on are for the program, and how many of them systemd has passed.
+pub(super) fn descriptors(asked: u32) -> Result<(u32, u32)> {
+    // sd_listen_fds(3): only when they are meant for this process.
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    let listen_fds = if ours { number("LISTEN_FDS").unwrap_or(0) } else { 0 };
+    let preserve_fds = asked.saturating_add(listen_fds);
+    if preserve_fds > 65_536 {
+        bail!("--preserve-fds {preserve_fds}: more descriptors than a process can have");
+    }
+    for fd in 3..3 + preserve_fds as i32 {
+        if !sys::is_open(fd) {
+            bail!("--preserve-fds {preserve_fds}: descriptor {fd} is not open");
+        }
+    }
+    Ok((preserve_fds, listen_fds))
 }

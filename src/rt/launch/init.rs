@@ -2,42 +2,33 @@
 //! steps; [`run`] is their order, and says why where it is not free.
 
 use std::convert::Infallible;
-use std::ffi::CString;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
 use rustix::process::{
-    DumpableBehavior, Signal, chdir, chroot, fchdir, getcwd, pivot_root, set_dumpable_behavior,
+    DumpableBehavior, Signal, chdir, chroot, fchdir, pivot_root, set_dumpable_behavior,
     set_parent_process_death_signal, setsid, umask,
 };
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
+use super::kernel::Kernel;
+use super::process::{Traits, attributes, become_user, execute};
 use super::resolve::Tree;
 use super::rootfs::{self, Builder, attach_root, open_root, propagate};
 use super::sync::{Channel, Go, Said};
 use super::timeline::Timeline;
-use super::{hook, identity, limits, program, stage, terminal};
+use super::{hook, stage, terminal};
 use crate::cgroup::tree;
 use crate::plan::Plan;
 use crate::plan::options::Propagation;
-use crate::plan::process::Process;
 use crate::plan::rootfs::{Step, shares_with_host};
 use crate::state::{State, Status};
 use crate::sys;
 use crate::sys::error::{At, errno};
-
-/// f_type of procfs (statfs(2)).
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-
-/// The capability that loading a filter without no_new_privs takes (seccomp(2)).
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// What init is handed by the parent, all of it made before the clone.
 pub(super) struct Init<'p> {
@@ -112,7 +103,8 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     };
     // The mode bits of what is made must be exact.
     umask(Mode::empty());
-    let proc = Kernel::open_if_needed(plan)?;
+    let labels = plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
+    let proc = if labels || !plan.sysctl.is_empty() { Some(Kernel::open()?) } else { None };
     let tree = build_root(init, steps, &mut enter_cgroup)?;
     if !plan.sysctl.is_empty() {
         steps.step("sysctl", || proc.as_ref().map_or(Ok(()), |proc| proc.sysctl(plan)))?;
@@ -129,27 +121,24 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     drop(tree);
 
     let Some(process) = &plan.process else { return without_process(init, timeline, reporter) };
-    steps.step("process attributes", || attributes(plan, process, slave.as_ref(), proc.as_ref()))?;
+    let traits = Traits {
+        personality: plan.personality,
+        memory_policy: plan.memory_policy.as_ref(),
+        limits_from_outside: plan.namespaces.has_user(),
+    };
+    steps.step("process attributes", || attributes(process, &traits, slave.as_ref(), proc.as_ref()))?;
     drop((slave, proc));
-    let env = environment(process)?;
-    let argv = c_strings(process.args, "/process/args")?;
-    let keep = if plan.seccomp.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
-    let path = steps.step("identity and program", || {
-        let entered = enter_directory(process.cwd);
-        identity::take_on(process, keep)?;
-        if entered.is_err() {
-            // A directory that only the user may search.
-            enter_directory(process.cwd)?;
-        }
-        program::find(&process.args[0], &process.env).map_err(anyhow::Error::msg)
-    })?;
+    let found = steps.step("identity and program", || become_user(process, plan.seccomp.as_ref()))?;
     if timeline.is_on() {
         init.sync.say(&Said::Timeline(timeline.encode()))?;
     }
     ready(init, reporter)?;
-    finish(init, process, keep)?;
-    let error = nix::unistd::execve(&path, &argv, &env).unwrap_err();
-    bail!("{}", program::explain(Path::new(std::ffi::OsStr::new(&*path.to_string_lossy())), error as i32))
+    let hooks = &plan.hooks.start_container;
+    if !hooks.is_empty() {
+        let state = init.state.spec_json(Status::Created, std::process::id() as i32);
+        hook::run_all("startContainer", hooks, &state, None)?;
+    }
+    execute(&found, process, plan.seccomp.as_ref(), plan.preserve_fds)
 }
 
 /// Makes sure that this process does not outlive a parent that is killed, and that it holds no
@@ -177,7 +166,8 @@ fn become_root(plan: &Plan<'_>) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())
 }
 
-fn keyring(name: &str) -> Result<()> {
+/// Starts or joins the session keyring of a container.
+pub(super) fn keyring(name: &str) -> Result<()> {
     match sys::join_session_keyring(name) {
         // Built without keyrings, or they are forbidden where we run: nothing to separate from.
         Ok(()) | Err(Errno::NOSYS | Errno::PERM) => Ok(()),
@@ -259,6 +249,7 @@ fn has_mount_namespace(plan: &Plan<'_>) -> bool {
 
 fn open_terminal(init: &mut Init<'_>, tree: &Tree, size: (u16, u16)) -> Result<OwnedFd> {
     let made = terminal::make(tree, size)?;
+    terminal::bind_console(tree, &made.slave)?;
     match init.console.take() {
         Some(socket) => terminal::send(&socket, &made.master)?,
         None => init.sync.say(&Said::Terminal(made.master))?,
@@ -326,102 +317,6 @@ fn finish_root(plan: &Plan<'_>, tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// What needs privileges but not the host: personality, memory policy, limits, labels, streams.
-fn attributes(plan: &Plan<'_>, process: &Process<'_>, slave: Option<&OwnedFd>, proc: Option<&Kernel>) -> Result<()> {
-    if let Some(domain) = plan.personality {
-        nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
-            .at(|| "/linux/personality".into())?;
-    }
-    if let Some((mode, nodes)) = &plan.memory_policy {
-        sys::set_mempolicy(*mode, nodes).at(|| "/linux/memoryPolicy".into())?;
-    }
-    if !plan.namespaces.has_user() {
-        limits::apply(process, 0)?;
-    }
-    if let Some(proc) = proc {
-        proc.labels(process)?;
-    }
-    if let Some(slave) = slave {
-        terminal::take(slave)?;
-    }
-    own_streams(process.uid)?;
-    umask(Mode::from_raw_mode(process.umask));
-    Ok(())
-}
-
-/// Gives pipes, sockets and terminals on the standard streams to the user, who could not open
-/// /dev/stderr otherwise. Never a file of the host's file systems, and never /dev/null.
-fn own_streams(uid: u32) -> Result<()> {
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let stat = fstat(stream).at(|| "looking at the standard streams".into())?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let terminal = kind == FileType::CharacterDevice && (136..=143).contains(&major(stat.st_rdev));
-        debug_assert!(!terminal || (major(stat.st_rdev), minor(stat.st_rdev)) != (1, 3));
-        if stat.st_uid == uid || !(terminal || matches!(kind, FileType::Fifo | FileType::Socket)) {
-            continue;
-        }
-        match fchown(stream, Some(Uid::from_raw(uid)), None) {
-            // A stream of somebody else's, on something read-only, or of a kind that has no owner.
-            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
-            Err(error) => return Err(error).at(|| "giving the standard streams to the user".into()),
-        }
-    }
-    Ok(())
-}
-
-/// chdir(2), and proof that the kernel still finds the way from the root to there: a directory
-/// reached through a leaked descriptor of the host would have none.
-fn enter_directory(path: &str) -> Result<()> {
-    chdir(path).at(|| format!("/process/cwd: entering {path}"))?;
-    let cwd = getcwd(Vec::new()).at(|| format!("/process/cwd: {path} leads outside the container"))?;
-    if !cwd.to_bytes().starts_with(b"/") {
-        bail!("/process/cwd: {path} leads outside the container");
-    }
-    Ok(())
-}
-
-/// The document's environment, with HOME from the container's /etc/passwd where it is missing.
-fn environment(process: &Process<'_>) -> Result<Vec<CString>> {
-    let mut env = c_strings(&process.env, "/process/env")?;
-    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
-        env.push(CString::new(format!("HOME={}", home(process.uid)))?);
-    }
-    Ok(env)
-}
-
-fn c_strings(list: &[crate::config::types::Str<'_>], pointer: &str) -> Result<Vec<CString>> {
-    list.iter()
-        .enumerate()
-        .map(|(index, text)| {
-            CString::new(&**text).map_err(|_| anyhow!("{pointer}/{index}: must not hold a NUL character"))
-        })
-        .collect()
-}
-
-/// The home directory of a user, as the container's own /etc/passwd (passwd(5)) has it; `/` else.
-/// The file is the image's and may be anything: it is read without blocking, and not far.
-fn home(uid: u32) -> String {
-    const MOST: u64 = 1 << 20;
-    let mut text = String::new();
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open("/etc/passwd");
-    if let Ok(file) = file
-        && file.metadata().is_ok_and(|meta| meta.is_file())
-    {
-        let mut bytes = Vec::new();
-        let _ = file.take(MOST).read_to_end(&mut bytes);
-        text = String::from_utf8_lossy(&bytes).into_owned();
-    }
-    home_in(&text, uid).filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or("/").to_owned()
-}
-
-fn home_in(passwd: &str, uid: u32) -> Option<&str> {
-    let wanted = uid.to_string();
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        (fields.len() >= 7 && fields[2] == wanted).then(|| fields[5])
-    })
-}
-
 /// Everything that can fail because of the document has been tried. Says so, and waits until the
 /// parent has set the limits and put on disk what `delete` needs; for `create`, until `start`.
 fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<()> {
@@ -455,30 +350,6 @@ fn wait_for_start(socket: &OwnedFd) -> Result<Channel> {
     }
 }
 
-/// Between the go-ahead and the program: startContainer hooks, then what closes doors behind us.
-fn finish(init: &Init<'_>, process: &Process<'_>, keep: u64) -> Result<()> {
-    let plan = init.plan;
-    let hooks = &plan.hooks.start_container;
-    if !hooks.is_empty() {
-        let state = init.state.spec_json(Status::Created, std::process::id() as i32);
-        hook::run_all("startContainer", hooks, &state, None)?;
-    }
-    sys::cloexec_from(3).at(|| "closing descriptors".into())?;
-    for fd in 3..3 + plan.preserve_fds as RawFd {
-        sys::keep_open(fd).at(|| format!("--preserve-fds: descriptor {fd}"))?;
-    }
-    limits::apply_last(process)?;
-    sys::reset_signals().at(|| "resetting signals".into())?;
-    if let Some(filter) = &plan.seccomp {
-        // As late as can be: whatever comes behind it must be allowed by the profile.
-        sys::seccomp_load(&filter.program, filter.flags).at(|| "/linux/seccomp: loading the filter".into())?;
-        if keep & !(process.capabilities.effective & process.capabilities.permitted) != 0 {
-            identity::set_exact(process.capabilities, 0)?;
-        }
-    }
-    Ok(())
-}
-
 /// A document without a process: the container is created and can only be deleted.
 fn without_process(init: &mut Init<'_>, timeline: Timeline, reporter: &mut Option<Channel>) -> Result<Infallible> {
     if timeline.is_on() {
@@ -486,68 +357,4 @@ fn without_process(init: &mut Init<'_>, timeline: Timeline, reporter: &mut Optio
     }
     ready(init, reporter)?;
     bail!("config.json has no process to start");
-}
-
-/// The host's procfs, held open while the mounts below us change.
-struct Kernel(OwnedFd);
-
-impl Kernel {
-    fn open_if_needed(plan: &Plan<'_>) -> Result<Option<Kernel>> {
-        let labels =
-            plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
-        if plan.sysctl.is_empty() && !labels {
-            return Ok(None);
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let proc = rustix::fs::open("/proc", flags, Mode::empty()).at(|| "opening /proc".into())?;
-        if fstatfs(&proc).at(|| "opening /proc".into())?.f_type as u64 != PROC_SUPER_MAGIC {
-            bail!("the host's /proc is not procfs");
-        }
-        Ok(Some(Kernel(proc)))
-    }
-
-    /// Writes one file of procfs, and nothing that is mounted or linked over it.
-    fn write(&self, path: &str, value: &str) -> rustix::io::Result<()> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        rustix::io::write(&file, value.as_bytes()).map(drop)
-    }
-
-    fn sysctl(&self, plan: &Plan<'_>) -> Result<()> {
-        for (path, value, key) in &plan.sysctl {
-            self.write(&format!("sys/{path}"), value).map_err(|error| match error {
-                Errno::NOENT => anyhow!("/linux/sysctl: this kernel has no {key}"),
-                error => anyhow!("/linux/sysctl: setting {key} to \"{value}\": {}", errno(error)),
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Labels for the next execve.
-    fn labels(&self, process: &Process<'_>) -> Result<()> {
-        if let Some(profile) = process.apparmor.filter(|profile| *profile != "unconfined") {
-            let value = format!("exec {profile}");
-            self.write("self/attr/apparmor/exec", &value)
-                .or_else(|_| self.write("self/attr/exec", &value))
-                .at(|| format!("/process/apparmorProfile: changing to {profile}"))?;
-        }
-        if let Some(label) = process.selinux {
-            self.write("self/attr/exec", label).at(|| format!("/process/selinuxLabel: changing to {label}"))?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::home_in;
-
-    #[test]
-    fn homes_are_found_strictly() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nshort:x:5\nbad:x:07:1::/bad:\nu:x:7:1::/home/u:\n";
-        assert_eq!(home_in(passwd, 0), Some("/root"));
-        assert_eq!(home_in(passwd, 7), Some("/home/u"));
-        assert_eq!(home_in(passwd, 5), None);
-        assert_eq!(home_in("", 0), None);
-    }
 }

@@ -23,12 +23,15 @@
 
 mod copy_up;
 pub mod destroy;
+pub mod exec;
 pub mod hook;
 mod identity;
 mod init;
+mod kernel;
 mod limits;
 mod netdev;
 pub mod parent;
+mod process;
 pub mod program;
 pub mod rdt;
 mod resolve;
@@ -38,3 +41,4 @@ pub mod sync;
 pub mod terminal;
 pub mod timeline;
 mod userns;
+pub mod users;

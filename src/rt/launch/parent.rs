@@ -13,6 +13,7 @@ use super::sync::{Channel, Go, Said, pair};
 use super::timeline::{Span, Timeline};
 use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
 use crate::cgroup::{self, tree};
+use crate::config;
 use crate::plan::{Plan, host};
 use crate::plan::rootfs::{Step, What};
 use crate::state::store::Entry;
@@ -33,6 +34,8 @@ pub struct Options<'p> {
     pub pid_file: Option<&'p Path>,
     /// Record how long each step takes.
     pub timeline: bool,
+    /// The document's process, which `exec` takes after.
+    pub process: Option<&'p config::types::Process<'p>>,
 }
 
 /// A container whose init waits for `start`, or runs.
@@ -83,13 +86,7 @@ pub fn launch<'p>(
         // The container has never been there: its poststop hooks have nothing to follow.
         state.poststop.clear();
     }
-    // Only if it is ours: a file of that name may have been there before.
-    if let Some(path) = options.pid_file
-        && state.pid > 0
-        && fs::read_to_string(path).is_ok_and(|text| text == state.pid.to_string())
-    {
-        let _ = fs::remove_file(path);
-    }
+    take_pid_file_back(options.pid_file, state.pid);
     if let Err(second) = destroy::kill(state).and_then(|()| destroy::remove(entry, state)) {
         return Err(anyhow!("{error:#}; and removing what was made failed: {second:#}"));
     }
@@ -175,7 +172,7 @@ fn start<'p>(
     }
     let pidfd = started.insert(pidfd);
     let mut work = Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
-    work.fill(joined_net)?;
+    work.fill(joined_net, options.process)?;
     work.follow(options, pidfd)?;
     Ok(Launched {
         pidfd: pidfd.try_clone().at(|| "keeping the first process".into())?,
@@ -187,7 +184,7 @@ fn start<'p>(
 
 impl Work<'_, '_> {
     /// What the parent does while init builds the root file system.
-    fn fill(&mut self, joined_net: Option<OwnedFd>) -> Result<()> {
+    fn fill(&mut self, joined_net: Option<OwnedFd>, document: Option<&config::types::Process<'_>>) -> Result<()> {
         let (plan, pid) = (self.plan, self.pid);
         let namespaces = &plan.namespaces;
         if namespaces.makes(libc::CLONE_NEWUSER) {
@@ -218,14 +215,7 @@ impl Work<'_, '_> {
         self.sync.go(Go::CgroupMade)?;
         self.steps.step("limits", || tree::apply_all(dirs, limits))?;
         if let Some(score) = plan.process.as_ref().and_then(|process| process.oom_score_adj) {
-            fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
-                let hint = if error.kind() == ErrorKind::PermissionDenied {
-                    "; going below one's own takes CAP_SYS_RESOURCE"
-                } else {
-                    ""
-                };
-                anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error))
-            })?;
+            set_oom_score(pid, score)?;
         }
         if let Some(rdt) = &plan.rdt {
             self.steps.step("resctrl", || rdt.apply(pid))?;
@@ -251,6 +241,7 @@ impl Work<'_, '_> {
         };
         self.state.start_time = stat.start_time;
         let (entry, state) = (self.entry, &*self.state);
+        self.steps.step("for exec", || entry.write_for_exec(document, plan.seccomp.as_ref()))?;
         self.steps.step("state with pid", || entry.write(state))
     }
 
@@ -441,8 +432,31 @@ impl Drop for OwnNamespaces {
     }
 }
 
+/// Removes the pid file of a process that came to nothing; only if it is ours: a file of that name may
+/// have been there before.
+pub(super) fn take_pid_file_back(path: Option<&Path>, pid: i32) {
+    if let Some(path) = path
+        && pid > 0
+        && fs::read_to_string(path).is_ok_and(|text| text == pid.to_string())
+    {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// /proc/PID/oom_score_adj (proc_pid_oom_score_adj(5)).
+pub(super) fn set_oom_score(pid: i32, score: i32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
+        let hint = if error.kind() == ErrorKind::PermissionDenied {
+            "; going below one's own takes CAP_SYS_RESOURCE"
+        } else {
+            ""
+        };
+        anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error))
+    })
+}
+
 /// Digits without a newline, put in place in one step.
-pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let what = || format!("--pid-file {}", path.display());
     let name = path.file_name().ok_or_else(|| anyhow!("{}: it names no file", what()))?;
     let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));

@@ -19,7 +19,7 @@ pub(super) struct Terminal {
     pub(super) slave: OwnedFd,
 }
 
-/// Makes the terminal of `rows` × `columns` (0 × 0: not known yet) and binds it to /dev/console.
+/// Makes a terminal of `rows` × `columns` (0 × 0: not known yet).
 pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal> {
     let master = open_master(tree)?;
     unlockpt(&master).at(|| "unlocking the terminal".into())?;
@@ -34,10 +34,14 @@ pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal>
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&slave, size).at(|| "/process/consoleSize".into())?;
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let node = open_tree(&slave, c"", flags).at(|| "taking the terminal's node".into())?;
-    attach(&node, tree.file("/dev/console")?).at(|| "binding the terminal to /dev/console".into())?;
     Ok(Terminal { master, slave })
+}
+
+/// Binds init's terminal to /dev/console.
+pub(super) fn bind_console(tree: &Tree, slave: &OwnedFd) -> Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let node = open_tree(slave, c"", flags).at(|| "taking the terminal's node".into())?;
+    attach(&node, tree.file("/dev/console")?).at(|| "binding the terminal to /dev/console".into())
 }
 
 /// The multiplexer of the container's own devpts, and only if it really is one; else the host's.

@@ -20,7 +20,7 @@ use crate::config::types::{Hooks, IdMapping, Spec};
 use crate::seccomp;
 use host::Host;
 use options::Propagation;
-use process::Process;
+use process::{Process, Surroundings};
 use rootfs::Step;
 
 /// What the command line adds to the document.
@@ -125,6 +125,14 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
+    /// Every kind that is made or joined, as flags.
+    pub fn all(&self) -> u64 {
+        let joined = self.join.iter().fold(0, |flags, join| flags | join.kind);
+        let cgroup = if self.cgroup { libc::CLONE_NEWCGROUP as u64 } else { 0 };
+        let time = if self.time.is_some() { libc::CLONE_NEWTIME as u64 } else { 0 };
+        self.create | joined | cgroup | time
+    }
+
     /// Whether the container has a user namespace of its own or joins one.
     pub fn has_user(&self) -> bool {
         self.create & libc::CLONE_NEWUSER as u64 != 0 || self.joins(libc::CLONE_NEWUSER)
@@ -161,7 +169,13 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
     let mut cgroup = cgroup(spec, request, host, problems);
     cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
     cgroup.devices_optional = namespaces.has_user() || host.own_cgroup.is_some();
-    let process = spec.process.as_ref().map(|process| process::plan(process, &namespaces, request, host, problems));
+    let surroundings = Surroundings {
+        user_namespace: namespaces.has_user(),
+        capabilities: host.capabilities,
+        apparmor: host.apparmor,
+        selinux: host.selinux,
+    };
+    let process = spec.process.as_ref().map(|process| process::plan(process, &surroundings, request, problems));
     let label = linux.mount_label.as_deref().filter(|label| !label.is_empty());
     if label.is_some() && !host.selinux {
         problems.unavailable("/linux/mountLabel", "needs SELinux, which this kernel does not run");

@@ -1,7 +1,8 @@
 //! The program of the container: its identity, its limits, what it is given.
 
-use super::host::Host;
-use super::{Namespaces, Request, names};
+use std::borrow::Cow;
+
+use super::{Request, names};
 use crate::config::problem::Problems;
 use crate::config::types::Process as Document;
 use crate::config::types::{Capabilities, Str, Strs};
@@ -23,7 +24,7 @@ pub struct Process<'a> {
     /// Ids inside the container.
     pub gid: u32,
     /// Supplementary groups.
-    pub groups: &'a [u32],
+    pub groups: Cow<'a, [u32]>,
     /// File mode creation mask; 022 where the document names none, as the other runtimes have it.
     pub umask: u32,
     /// Capability sets.
@@ -55,20 +56,32 @@ pub struct Caps {
     pub ambient: u64,
 }
 
+/// What decides over what the process can be given.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    /// It runs in a user namespace of its own.
+    pub user_namespace: bool,
+    /// What the runtime may use.
+    pub capabilities: u64,
+    /// The kernel runs AppArmor.
+    pub apparmor: bool,
+    /// The kernel runs SELinux.
+    pub selinux: bool,
+}
+
 /// Plans the process object of a document.
 pub fn plan<'a>(
     process: &'a Document<'a>,
-    namespaces: &Namespaces,
+    surroundings: &Surroundings,
     request: &Request,
-    host: &Host,
     problems: &mut Problems,
 ) -> Process<'a> {
     let apparmor = process.apparmor_profile.as_deref().filter(|profile| !profile.is_empty());
-    if apparmor.is_some_and(|profile| profile != "unconfined") && !host.apparmor {
+    if apparmor.is_some_and(|profile| profile != "unconfined") && !surroundings.apparmor {
         problems.unavailable("/process/apparmorProfile", "needs AppArmor, which this kernel does not run");
     }
     let selinux = process.selinux_label.as_deref().filter(|label| !label.is_empty());
-    if selinux.is_some() && !host.selinux {
+    if selinux.is_some() && !surroundings.selinux {
         problems.unavailable("/process/selinuxLabel", "needs SELinux, which this kernel does not run");
     }
     let mut env: Vec<Str<'a>> = process.env.clone();
@@ -81,7 +94,7 @@ pub fn plan<'a>(
         env.push(format!("NOTIFY_SOCKET={}", super::rootfs::NOTIFY_SOCKET).into());
     }
     // In a new user namespace the first process has every capability, whatever it had outside.
-    let grantable = if namespaces.has_user() { u64::MAX } else { host.capabilities };
+    let grantable = if surroundings.user_namespace { u64::MAX } else { surroundings.capabilities };
     Process {
         args: &process.args,
         env,
@@ -91,7 +104,7 @@ pub fn plan<'a>(
             .then(|| process.console_size.as_ref().map_or((0, 0), |size| (size.height as u16, size.width as u16))),
         uid: process.user.uid,
         gid: process.user.gid,
-        groups: &process.user.additional_gids,
+        groups: Cow::Borrowed(&process.user.additional_gids),
         umask: process.user.umask.unwrap_or(0o022),
         capabilities: process
             .capabilities

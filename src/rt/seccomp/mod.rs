@@ -27,6 +27,39 @@ pub struct Filter {
     pub flags: c_ulong,
 }
 
+impl Filter {
+    /// Flags and instructions as they lie in memory: for this machine only.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + self.program.len() * 8);
+        bytes.extend(u64::to_ne_bytes(self.flags));
+        for it in &self.program {
+            bytes.extend(it.code.to_ne_bytes());
+            bytes.extend([it.jt, it.jf]);
+            bytes.extend(it.k.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// The way back; `None` for bytes that [`Self::to_bytes`] does not make.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Filter> {
+        let (flags, rest) = bytes.split_first_chunk::<8>()?;
+        let (instructions, left) = rest.as_chunks::<8>();
+        if instructions.is_empty() || !left.is_empty() {
+            return None;
+        }
+        let program = instructions
+            .iter()
+            .map(|it| sock_filter {
+                code: u16::from_ne_bytes([it[0], it[1]]),
+                jt: it[2],
+                jf: it[3],
+                k: u32::from_ne_bytes([it[4], it[5], it[6], it[7]]),
+            })
+            .collect();
+        Some(Filter { program, flags: u64::from_ne_bytes(*flags) })
+    }
+}
+
 /// The machine that the filter is for: it decides which calling conventions a process can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Native {

@@ -41,6 +41,16 @@ pub struct State<'a> {
     /// A directory of resctrl to remove.
     #[serde(default)]
     pub rdt: Vec<Str<'a>>,
+    /// `CLONE_NEW…` flags of the namespaces that the document lists: those that `exec` joins.
+    pub namespaces: u64,
+    /// It has a session keyring of its own.
+    pub keyring: bool,
+    /// It has a filter, which `exec` loads as well.
+    pub seccomp: bool,
+    /// personality(2).
+    pub personality: Option<u32>,
+    /// set_mempolicy(2): mode and node mask.
+    pub memory_policy: Option<(i32, Vec<u64>)>,
     /// The document names a process, so the container can be started.
     pub startable: bool,
     /// As in the document.

@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 use super::{State, Status};
 use crate::cgroup::freezer;
+use crate::config::types::Process;
+use crate::seccomp::Filter;
 use crate::sys::error::At;
 
 /// The longest id.
@@ -32,6 +34,12 @@ pub fn check_id(id: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// The document's process object, for `exec`.
+const PROCESS: &str = "process.json";
+
+/// The finished filter, for `exec`.
+const FILTER: &str = "seccomp.bpf";
 
 /// A container's directory, locked while this value lives.
 #[derive(Debug)]
@@ -114,6 +122,32 @@ impl Entry {
         let temporary = self.path.join("state.json.new");
         File::create(&temporary).and_then(|mut file| file.write_all(&json)).at(what)?;
         fs::rename(&temporary, self.path.join("state.json")).at(what)
+    }
+
+    /// Keeps what `exec` takes after the document, which may be changed or gone by then: the process
+    /// object and the finished filter.
+    pub fn write_for_exec(&self, process: Option<&Process<'_>>, filter: Option<&Filter>) -> Result<()> {
+        let put = |name: &str, bytes: &[u8]| {
+            let path = self.path.join(name);
+            fs::write(&path, bytes).at(|| format!("writing {}", path.display()))
+        };
+        if let Some(process) = process {
+            put(PROCESS, &serde_json::to_vec(process)?)?;
+        }
+        filter.map_or(Ok(()), |filter| put(FILTER, &filter.to_bytes()))
+    }
+
+    /// The text of the process object that `create` has kept.
+    pub fn read_process(&self) -> Result<String> {
+        let path = self.path.join(PROCESS);
+        fs::read_to_string(&path).at(|| format!("reading {}", path.display()))
+    }
+
+    /// The filter that `create` has kept.
+    pub fn read_filter(&self) -> Result<Filter> {
+        let path = self.path.join(FILTER);
+        let bytes = fs::read(&path).at(|| format!("reading {}", path.display()))?;
+        Filter::from_bytes(&bytes).ok_or_else(|| anyhow!("{} is damaged", path.display()))
     }
 
     /// Reads the state's text; `None` when `create` was killed before it wrote any.
