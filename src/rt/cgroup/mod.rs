@@ -6,6 +6,7 @@ pub mod devices;
 pub mod freezer;
 pub mod layout;
 pub mod tree;
+pub mod update;
 pub mod v1;
 pub mod v2;
 

@@ -118,8 +118,17 @@ pub fn apply_all(dirs: &[Dir], writes: &[Write]) -> Result<()> {
     Ok(())
 }
 
-/// Writes one limit; gives out the file.
+/// Writes one limit; gives out the file where the next one may go there too.
 fn apply(dir: &Dir, write: &Write) -> Result<Option<File>> {
+    put(dir, write).map_err(|error| refused(dir, write, &error))
+}
+
+/// Writes one limit.
+pub fn write_one(dir: &Dir, write: &Write) -> std::io::Result<()> {
+    put(dir, write).map(drop)
+}
+
+fn put(dir: &Dir, write: &Write) -> std::io::Result<Option<File>> {
     let path = Path::new(&dir.path);
     let put = |name: &str, value: &str| -> std::io::Result<Option<File>> {
         let mut file = File::options().write(true).open(path.join(name))?;
@@ -136,7 +145,7 @@ fn apply(dir: &Dir, write: &Write) -> Result<Option<File>> {
     if write.optional && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
     }
-    result.map_err(|error| refused(dir, write, &error))
+    result
 }
 
 /// Why a limit could not be set.

@@ -141,6 +141,7 @@ fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'
             .flat_map(crate::launch::rdt::Plan::removable)
             .map(|path| Str::from(path.to_string_lossy().into_owned()))
             .collect(),
+        schemata: plan.rdt.as_ref().map(|rdt| Str::from(rdt.group.join("schemata").to_string_lossy().into_owned())),
         namespaces: plan.namespaces.all(),
         keyring: plan.keyring.is_some(),
         seccomp: plan.seccomp.is_some(),

@@ -15,6 +15,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -42,7 +43,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Ps(args) => ps::ps(&root(global)?, &args),
         Command::Pause(args) => pause::pause(&root(global)?, &args.id),
         Command::Resume(args) => pause::resume(&root(global)?, &args.id),
-        Command::Update(_) | Command::Events(_) => bail!("not there yet"),
+        Command::Update(args) => update::update(&root(global)?, &args),
+        Command::Events(_) => bail!("not there yet"),
         Command::State(args) => state::state(&root(global)?, &args.id),
         Command::Kill(args) => kill::kill(&root(global)?, &args),
         Command::Delete(args) => delete::delete(&root(global)?, &args),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -12,22 +13,55 @@ use crate::sys;
 use crate::sys::error::{At, errno, text};
 
 /// Writes the maps of the new user namespace that `pid` is in.
+///
+/// A plain user may map the own id alone; for more the kernel wants somebody with privileges, and
+/// newuidmap(1) and newgidmap(1) are there to lend them, as far as /etc/subuid and /etc/subgid go.
 pub(super) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    write_map(pid, "uid", uids)?;
-    match write_map(pid, "gid", gids) {
-        // Without privileges a group may be mapped only where setgroups(2) is given up for good.
-        Err(_) if rustix::process::geteuid().as_raw() != 0 => {
-            let path = format!("/proc/{pid}/setgroups");
-            fs::write(&path, "deny").at(|| format!("writing {path}"))?;
-            write_map(pid, "gid", gids)
-        }
-        other => other,
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if uid.is_root() {
+        write_map(pid, "uid", uids)?;
+        return write_map(pid, "gid", gids);
+    }
+    let is_own = |ranges: &[IdMapping], id: u32| matches!(ranges, [one] if one.host_id == id && one.size == 1);
+    if is_own(uids, uid.as_raw()) {
+        write_map(pid, "uid", uids)?;
+    } else {
+        have_mapped(pid, "uid", uids)?;
+    }
+    if is_own(gids, gid.as_raw()) {
+        // A group may be mapped so only where setgroups(2) is given up for good.
+        let path = format!("/proc/{pid}/setgroups");
+        fs::write(&path, "deny").at(|| format!("writing {path}"))?;
+        write_map(pid, "gid", gids)
+    } else {
+        have_mapped(pid, "gid", gids)
     }
 }
 
 fn write_map(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
     let path = format!("/proc/{pid}/{kind}_map");
     fs::write(&path, lines(ranges)).map_err(|error| anyhow!("/linux/{kind}Mappings: writing {path}: {}", text(&error)))
+}
+
+fn have_mapped(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
+    let program = format!("new{kind}map");
+    let numbers = ranges.iter().flat_map(|range| [range.container_id, range.host_id, range.size]);
+    let output = Command::new(&program)
+        .arg(pid.to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            let why = text(&error);
+            anyhow!("/linux/{kind}Mappings: more than one's own id takes {program} (package uidmap): running it: {why}")
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(anyhow!(
+        "/linux/{kind}Mappings: {program} refused: {said}; what hostID names must be your own id or a range of yours in /etc/sub{kind}"
+    ))
 }
 
 fn lines(ranges: &[IdMapping]) -> String {

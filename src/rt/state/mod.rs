@@ -41,6 +41,9 @@ pub struct State<'a> {
     /// A directory of resctrl to remove.
     #[serde(default)]
     pub rdt: Vec<Str<'a>>,
+    /// The `schemata` file of its resctrl group.
+    #[serde(default)]
+    pub schemata: Option<Str<'a>>,
     /// `CLONE_NEW…` flags of the namespaces that the document lists: those that `exec` joins.
     pub namespaces: u64,
     /// It has a session keyring of its own.

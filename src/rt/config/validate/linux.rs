@@ -53,7 +53,7 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
         self::device(device, &format!("/linux/devices/{index}"), problems);
     }
     net_devices(spec, problems);
-    resources::resources(&linux.resources, problems);
+    resources(&linux.resources, problems);
     sysctl(spec, problems);
     if let Some(profile) = &linux.seccomp {
         seccomp::check(profile, "/linux/seccomp", problems);

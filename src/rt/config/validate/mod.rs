@@ -13,6 +13,7 @@ use crate::plan::names;
 use crate::plan::options;
 
 pub use linux::cpu_list;
+pub use resources::resources;
 
 /// Appends everything that is wrong with `spec` to `problems`.
 pub fn validate(spec: &Spec<'_>, problems: &mut Problems) {

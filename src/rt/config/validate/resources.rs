@@ -8,7 +8,7 @@ use crate::config::types::{BlockIo, Cpu, Memory, Resources};
 
 const BASE: &str = "/linux/resources";
 
-pub(super) fn resources(resources: &Resources<'_>, problems: &mut Problems) {
+pub fn resources(resources: &Resources<'_>, problems: &mut Problems) {
     for (index, rule) in resources.devices.iter().enumerate() {
         let at = |field: &str| format!("{BASE}/devices/{index}/{field}");
         if let Some(kind) = rule.kind.as_deref().filter(|kind| !["", "a", "b", "c"].contains(kind)) {
