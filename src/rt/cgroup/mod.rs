@@ -5,6 +5,7 @@
 pub mod devices;
 pub mod freezer;
 pub mod layout;
+pub mod stats;
 pub mod tree;
 pub mod update;
 pub mod v1;
@@ -222,9 +223,13 @@ mod tests {
                 .collect();
             (writes, plan.dirs.len(), problems.0.len())
         };
-        assert_eq!(of(r#"{"memory":{"limit":4096}}"#), (vec!["/cg/memory/c/memory.limit_in_bytes 4096".to_owned()], 3, 0));
-        let (writes, dirs, problems) =
-            of(r#"{"memory":{"limit":4096},"pids":{"limit":7},"cpu":{"shares":5,"cpus":"0"},"unified":{"cgroup.max.depth":"2"}}"#);
+        assert_eq!(
+            of(r#"{"memory":{"limit":4096}}"#),
+            (vec!["/cg/memory/c/memory.limit_in_bytes 4096".to_owned()], 3, 0)
+        );
+        let (writes, dirs, problems) = of(
+            r#"{"memory":{"limit":4096},"pids":{"limit":7},"cpu":{"shares":5,"cpus":"0"},"unified":{"cgroup.max.depth":"2"}}"#,
+        );
         assert_eq!((dirs, problems), (4, 0));
         assert_eq!(
             writes,

@@ -173,10 +173,14 @@ fn not_handed_down(dir: &Dir, file: &str) -> String {
     let why = match write_file(&control, format!("+{controller}").as_bytes()) {
         Ok(()) => return format!("cgroup {} has no {file}", dir.path),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EBUSY) => "processes live in it, and only a cgroup without any hands controllers down".to_owned(),
+            Some(libc::EBUSY) => {
+                "processes live in it, and only a cgroup without any hands controllers down".to_owned()
+            }
             Some(libc::EOPNOTSUPP) => "it is threaded, and this controller is for whole processes".to_owned(),
             Some(libc::ENOENT) => format!("it does not have {controller} itself"),
-            Some(libc::EACCES | libc::EPERM | libc::EROFS) => format!("it is not delegated to this user ({})", text(&error)),
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) => {
+                format!("it is not delegated to this user ({})", text(&error))
+            }
             _ => text(&error),
         },
     };
@@ -319,12 +323,7 @@ pub fn remove(path: &Path) -> Result<()> {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) => {
-                bail!(
-                    "removing cgroup {}: {}; processes in it: {:?}",
-                    path.display(),
-                    text(&error),
-                    processes(path)
-                );
+                bail!("removing cgroup {}: {}; processes in it: {:?}", path.display(), text(&error), processes(path));
             }
         }
     }

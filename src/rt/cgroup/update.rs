@@ -56,7 +56,9 @@ pub fn complete(resources: &mut Resources<'_>, layout: &Layout) {
 
 /// `checkBeforeUpdate`: a memory limit below what is used now would have processes killed.
 pub fn check_usage(resources: &Resources<'_>, layout: &Layout) -> Result<()> {
-    let Some(memory) = resources.memory.as_ref().filter(|it| it.check_before_update == Some(true)) else { return Ok(()) };
+    let Some(memory) = resources.memory.as_ref().filter(|it| it.check_before_update == Some(true)) else {
+        return Ok(());
+    };
     let Some(limit) = memory.limit.filter(|limit| *limit > 0) else { return Ok(()) };
     let path = match (layout.find("memory"), &layout.v2) {
         (Some(index), _) => Path::new(&layout.v1[index].mount).join("memory.usage_in_bytes"),
@@ -206,7 +208,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("1k", 1024), ("64M", 64 << 20), ("2GiB", 2 << 30), ("3gb", 3 << 30), ("-1", -1)] {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("1k", 1024), ("64M", 64 << 20), ("2GiB", 2 << 30), ("3gb", 3 << 30), ("-1", -1)]
+        {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
         for bad in ["", "-2", "m", "1x", "1 m", "1.5g", "9999999999999999999", "9000000p", "+1"] {

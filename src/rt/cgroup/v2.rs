@@ -220,8 +220,7 @@ impl Writes<'_> {
             self.put(&format!("hugetlb.{}.max", limit.page_size), limit.limit, &pointer);
             // Reservations, which newer kernels count as well.
             if self.layout.controllers.iter().any(|known| known == "hugetlb")
-                && let Some(write) =
-                    self.put(&format!("hugetlb.{}.rsvd.max", limit.page_size), limit.limit, &pointer)
+                && let Some(write) = self.put(&format!("hugetlb.{}.rsvd.max", limit.page_size), limit.limit, &pointer)
             {
                 write.optional = true;
             }
@@ -271,7 +270,8 @@ mod tests {
 
     #[test]
     fn shares_keep_their_ends_and_their_default() {
-        for (shares, weight) in [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (262_143, 10_000), (u64::MAX, 10_000)] {
+        for (shares, weight) in [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (262_143, 10_000), (u64::MAX, 10_000)]
+        {
             assert_eq!(cpu_weight(shares), weight, "{shares}");
         }
         // More shares are never less weight.
@@ -336,10 +336,17 @@ mod tests {
             ALL,
         );
         let pointers: Vec<&str> = problems.iter().filter_map(|line| line.split(':').next()).collect();
-        let fields = ["memory/kernel", "memory/swappiness", "memory/disableOOMKiller", "cpu/realtimeRuntime",
-            "blockIO/leafWeight", "network/classID"];
+        let fields = [
+            "memory/kernel",
+            "memory/swappiness",
+            "memory/disableOOMKiller",
+            "cpu/realtimeRuntime",
+            "blockIO/leafWeight",
+            "network/classID",
+        ];
         assert_eq!(pointers, fields.map(|field| format!("{BASE}/{field}")));
-        let (writes, problems) = lines(r#"{"unified":{"misc.max":"1","cgroup.max.depth":"3"},"pids":{"limit":5}}"#, &["memory"]);
+        let (writes, problems) =
+            lines(r#"{"unified":{"misc.max":"1","cgroup.max.depth":"3"},"pids":{"limit":5}}"#, &["memory"]);
         assert_eq!(writes, ["cgroup.max.depth 3"]);
         assert_eq!(problems.len(), 2, "{problems:?}");
     }

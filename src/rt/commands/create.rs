@@ -104,9 +104,7 @@ pub(super) fn make<T>(
 pub(super) fn check_terminal(socket: Option<&Path>, how: How, has_terminal: bool) -> Result<()> {
     match (has_terminal, socket.is_some(), how) {
         (true, false, How::Create | How::Detach) => {
-            bail!(
-                "/process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false"
-            )
+            bail!("/process/terminal is true, so the terminal needs a taker: give --console-socket, or set it to false")
         }
         (false, true, _) => bail!("--console-socket: there is no terminal to send, /process/terminal is not true"),
         (_, true, How::Foreground) => {

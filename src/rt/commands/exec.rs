@@ -9,10 +9,10 @@ use super::create::{How, check_terminal};
 use super::{foreground, prepare};
 use crate::cgroup::{layout::Layout, tree};
 use crate::cli;
+use crate::config::load;
 use crate::config::problem::Problems;
 use crate::config::types::{Process, Str};
 use crate::config::validate::{self, cpu_list};
-use crate::config::load;
 use crate::launch::exec::{Exec, V2, exec as launch};
 use crate::launch::terminal;
 use crate::launch::users::{Asked, Id};
@@ -79,10 +79,8 @@ fn run(root: &Path, args: &cli::Exec) -> Result<u8> {
     prepare::settle_at(&place, &problems)?;
     let affinity = |list: Option<&str>| list.filter(|list| !list.is_empty()).and_then(|list| cpu_list(list).ok());
     let cpus = process.exec_cpu_affinity.as_ref();
-    let affinity = (
-        affinity(cpus.and_then(|it| it.initial.as_deref())),
-        affinity(cpus.and_then(|it| it.last.as_deref())),
-    );
+    let affinity =
+        (affinity(cpus.and_then(|it| it.initial.as_deref())), affinity(cpus.and_then(|it| it.last.as_deref())));
     let (v1, v2) = cgroups(&state, &args.cgroup)?;
 
     // Whatever the caller left open is not for the container.
@@ -91,8 +89,7 @@ fn run(root: &Path, args: &cli::Exec) -> Result<u8> {
     let filter = if state.seccomp { Some(entry.read_filter()?) } else { None };
     let signals = Signals::ending()?;
     let user = asked.filter(|_| args.process.is_none());
-    let work =
-        Exec { state: &state, process: planned, user, filter, preserve_fds, v1, v2, affinity, console };
+    let work = Exec { state: &state, process: planned, user, filter, preserve_fds, v1, v2, affinity, console };
     let running = launch(work, args.pid_file.as_deref(), &signals)?;
     if args.detach {
         return Ok(0);

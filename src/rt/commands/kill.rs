@@ -21,7 +21,9 @@ pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let Some(text) = text else { bail!("container not running: \"{}\" is still being created", args.id) };
     let state = store::parse(&text, &args.id)?;
     let status = entry.status(&state);
-    if args.all && let Some(path) = state.own_cgroups().next() {
+    if args.all
+        && let Some(path) = state.own_cgroups().next()
+    {
         // Also after init's end: without a pid namespace the others live on.
         let count = signal_everything(&state, path, signal)?;
         if count > 0 || status == Status::Stopped {

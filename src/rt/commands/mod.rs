@@ -3,6 +3,7 @@
 mod check;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -44,7 +45,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Pause(args) => pause::pause(&root(global)?, &args.id),
         Command::Resume(args) => pause::resume(&root(global)?, &args.id),
         Command::Update(args) => update::update(&root(global)?, &args),
-        Command::Events(_) => bail!("not there yet"),
+        Command::Events(args) => events::events(&root(global)?, &args),
         Command::State(args) => state::state(&root(global)?, &args.id),
         Command::Kill(args) => kill::kill(&root(global)?, &args),
         Command::Delete(args) => delete::delete(&root(global)?, &args),

@@ -25,7 +25,8 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
     let place = args.resources.as_deref().map_or("update".to_owned(), |path| format!("--resources {}", path.display()));
     settle(&place, &problems)?;
     take_flags(&mut resources, args)?;
-    let schemata: Vec<&str> = [&args.l3_cache_schema, &args.mem_bw_schema].into_iter().flatten().map(|it| &**it).collect();
+    let schemata: Vec<&str> =
+        [&args.l3_cache_schema, &args.mem_bw_schema].into_iter().flatten().map(|it| &**it).collect();
     if resources == Resources::default() && schemata.is_empty() {
         bail!("update: nothing to change: give a limit, or --resources FILE");
     }
@@ -69,7 +70,10 @@ fn read(path: &Path) -> Result<String> {
         return load::read(path);
     }
     let mut text = String::new();
-    std::io::stdin().take(load::MAX_BYTES).read_to_string(&mut text).at(|| "--resources -: reading standard input".into())?;
+    std::io::stdin()
+        .take(load::MAX_BYTES)
+        .read_to_string(&mut text)
+        .at(|| "--resources -: reading standard input".into())?;
     Ok(text)
 }
 
@@ -87,7 +91,9 @@ fn take_flags<'a>(resources: &mut Resources<'a>, args: &'a cli::Update) -> Resul
     let size = |flag: &str, text: &Option<String>| -> Result<Option<i64>> {
         let Some(text) = text else { return Ok(None) };
         let bytes = update::size(text);
-        bytes.map(Some).ok_or_else(|| anyhow!("--{flag} \"{}\": must be a size such as 512M, or -1", text.escape_debug()))
+        bytes
+            .map(Some)
+            .ok_or_else(|| anyhow!("--{flag} \"{}\": must be a size such as 512M, or -1", text.escape_debug()))
     };
     let limit = size("memory", &args.memory)?;
     let reservation = size("memory-reservation", &args.memory_reservation)?;

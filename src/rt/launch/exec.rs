@@ -243,6 +243,20 @@ impl Exec<'_> {
     fn joins(&self, kind: i32) -> bool {
         self.state.namespaces & kind as u64 != 0
     }
+
+    /// Settles who the process is, by the container's own files.
+    fn settle_user(&mut self) -> Result<()> {
+        let Some(asked) = &self.user else { return Ok(()) };
+        let found = asked.look_up()?;
+        self.process.uid = found.uid;
+        if let Some(gid) = found.gid {
+            self.process.gid = gid;
+        }
+        if let Some(groups) = found.groups {
+            self.process.groups.to_mut().extend(groups);
+        }
+        Ok(())
+    }
 }
 
 /// What the process is handed beside the plan, all of it made before the clone.
@@ -277,7 +291,7 @@ impl Inside {
         if exec.state.keyring {
             init::keyring(&format!("_ses.{}", exec.state.id))?;
         }
-        self.user(exec)?;
+        exec.settle_user()?;
         let process = &exec.process;
         let slave = match process.terminal {
             Some(size) => Some(self.terminal(exec.console.take(), size)?),
@@ -340,20 +354,6 @@ impl Inside {
                 }
             }
             set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
-        }
-        Ok(())
-    }
-
-    /// Settles who the process is, by the container's own files.
-    fn user(&self, exec: &mut Exec<'_>) -> Result<()> {
-        let Some(asked) = &exec.user else { return Ok(()) };
-        let found = asked.look_up()?;
-        exec.process.uid = found.uid;
-        if let Some(gid) = found.gid {
-            exec.process.gid = gid;
-        }
-        if let Some(groups) = found.groups {
-            exec.process.groups.to_mut().extend(groups);
         }
         Ok(())
     }

@@ -14,8 +14,8 @@ use super::timeline::{Span, Timeline};
 use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
 use crate::cgroup::{self, tree};
 use crate::config;
-use crate::plan::{Plan, host};
 use crate::plan::rootfs::{Step, What};
+use crate::plan::{Plan, host};
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
 use crate::sys;
@@ -192,11 +192,10 @@ impl Work<'_, '_> {
             self.steps.step("id maps", maps)?;
             self.sync.go(Go::Mapped)?;
         }
-        if !plan.cgroup.v1().is_empty() && make_cgroups(&plan.cgroup, Which::V1, self.state, &mut self.steps)? {
-            if !plan.cgroup.by_init {
-                let join = || plan.cgroup.v1().iter().try_for_each(|dir| tree::join(&dir.path, pid));
-                self.steps.step("join cgroups", join)?;
-            }
+        let v1 = plan.cgroup.v1();
+        let made = !v1.is_empty() && make_cgroups(&plan.cgroup, Which::V1, self.state, &mut self.steps)?;
+        if made && !plan.cgroup.by_init {
+            self.steps.step("join cgroups", || v1.iter().try_for_each(|dir| tree::join(&dir.path, pid)))?;
         }
         let dirs = &plan.cgroup.dirs;
         let writes = if self.state.cgroups.is_empty() { &[] } else { &*plan.cgroup.writes };
@@ -352,10 +351,7 @@ fn make_cgroups(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, steps:
 /// Why the first process could not be cloned.
 fn not_cloned(plan: &Plan<'_>, into_cgroup: bool, error: rustix::io::Errno) -> anyhow::Error {
     let entry = plan.cgroup.v2().filter(|_| into_cgroup).and_then(|dir| tree::explain_entry(dir, error));
-    entry.map_or_else(
-        || anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)),
-        anyhow::Error::msg,
-    )
+    entry.map_or_else(|| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)), anyhow::Error::msg)
 }
 
 /// Binds that init could not open (see [`crate::plan::rootfs::What::Bind`]).

@@ -59,7 +59,8 @@ pub(super) fn join(list: &mut Vec<(u64, OwnedFd)>) -> Result<()> {
 /// init is the caller's child, and ends. In init it returns.
 pub(super) fn clone_init(namespaces: &Namespaces, list: &mut Vec<(u64, OwnedFd)>, sync: &Channel) {
     let cloned = join(list).and_then(|()| {
-        sys::clone3(namespaces.create | libc::CLONE_PARENT as u64, None).map_err(|error| anyhow!("clone: {}", errno(error)))
+        sys::clone3(namespaces.create | libc::CLONE_PARENT as u64, None)
+            .map_err(|error| anyhow!("clone: {}", errno(error)))
     });
     let said = match cloned {
         Ok(sys::Cloned::Child) => return,

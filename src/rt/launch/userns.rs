@@ -76,15 +76,16 @@ fn lines(ranges: &[IdMapping]) -> String {
 /// while a process is in it: a child that does nothing.
 pub(super) fn idmap(mount: &OwnedFd, map: &IdMap) -> Result<()> {
     let (hold, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).at(|| "making a pipe".into())?;
-    let (pid, pidfd) =
-        match sys::clone3(libc::CLONE_NEWUSER as u64, None).map_err(|e| anyhow!("making a user namespace: {}", errno(e)))? {
-            sys::Cloned::Child => {
-                drop(release);
-                let _ = rustix::io::read(&hold, &mut [0; 1]);
-                std::process::exit(0);
-            }
-            sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
-        };
+    let (pid, pidfd) = match sys::clone3(libc::CLONE_NEWUSER as u64, None)
+        .map_err(|e| anyhow!("making a user namespace: {}", errno(e)))?
+    {
+        sys::Cloned::Child => {
+            drop(release);
+            let _ = rustix::io::read(&hold, &mut [0; 1]);
+            std::process::exit(0);
+        }
+        sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
     drop(hold);
     let result = (|| {
         write_maps(pid, &map.uids, &map.gids)?;

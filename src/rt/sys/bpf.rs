@@ -46,23 +46,23 @@ struct Load {
 #[repr(C)]
 #[derive(Default)]
 struct Attach {
-    target_fd: u32,
-    attach_bpf_fd: u32,
-    attach_type: u32,
-    attach_flags: u32,
-    replace_bpf_fd: u32,
+    cgroup: u32,
+    program: u32,
+    kind: u32,
+    flags: u32,
+    old: u32,
 }
 
 /// For `BPF_PROG_QUERY`.
 #[repr(C)]
 #[derive(Default)]
 struct Query {
-    target_fd: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    prog_ids: u64,
-    prog_cnt: u32,
+    cgroup: u32,
+    kind: u32,
+    flags: u32,
+    attached: u32,
+    ids: u64,
+    count: u32,
     padding: u32,
 }
 
@@ -79,9 +79,9 @@ struct ById {
 #[repr(C)]
 #[derive(Default)]
 struct Info {
-    bpf_fd: u32,
-    info_len: u32,
-    info: u64,
+    object: u32,
+    length: u32,
+    buffer: u64,
 }
 
 /// The head of `struct bpf_prog_info`, up to the name.
@@ -128,11 +128,11 @@ pub fn load_device_program<T: Copy>(program: &[T]) -> Result<OwnedFd> {
 /// (`BPF_F_REPLACE`, Linux 5.6).
 pub fn attach_device_program(cgroup: impl AsFd, program: &OwnedFd, old: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut attach = Attach {
-        target_fd: cgroup.as_fd().as_raw_fd() as u32,
-        attach_bpf_fd: program.as_raw_fd() as u32,
-        attach_type: ATTACH_CGROUP_DEVICE,
-        attach_flags: ALLOW_MULTI | if old.is_some() { REPLACE } else { 0 },
-        replace_bpf_fd: old.map_or(0, |old| old.as_raw_fd() as u32),
+        cgroup: cgroup.as_fd().as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: ATTACH_CGROUP_DEVICE,
+        flags: ALLOW_MULTI | if old.is_some() { REPLACE } else { 0 },
+        old: old.map_or(0, |old| old.as_raw_fd() as u32),
     };
     bpf(PROG_ATTACH, &mut attach).map(drop)
 }
@@ -140,9 +140,9 @@ pub fn attach_device_program(cgroup: impl AsFd, program: &OwnedFd, old: Option<B
 /// `BPF_PROG_DETACH`.
 pub fn detach_device_program(cgroup: impl AsFd, program: &OwnedFd) -> Result<()> {
     let mut attach = Attach {
-        target_fd: cgroup.as_fd().as_raw_fd() as u32,
-        attach_bpf_fd: program.as_raw_fd() as u32,
-        attach_type: ATTACH_CGROUP_DEVICE,
+        cgroup: cgroup.as_fd().as_raw_fd() as u32,
+        program: program.as_raw_fd() as u32,
+        kind: ATTACH_CGROUP_DEVICE,
         ..Attach::default()
     };
     bpf(PROG_DETACH, &mut attach).map(drop)
@@ -152,15 +152,15 @@ pub fn detach_device_program(cgroup: impl AsFd, program: &OwnedFd) -> Result<()>
 pub fn device_programs(cgroup: impl AsFd) -> Result<Vec<OwnedFd>> {
     let mut ids = [0u32; MOST];
     let mut query = Query {
-        target_fd: cgroup.as_fd().as_raw_fd() as u32,
-        attach_type: ATTACH_CGROUP_DEVICE,
-        prog_ids: ids.as_mut_ptr() as u64,
-        prog_cnt: MOST as u32,
+        cgroup: cgroup.as_fd().as_raw_fd() as u32,
+        kind: ATTACH_CGROUP_DEVICE,
+        ids: ids.as_mut_ptr() as u64,
+        count: MOST as u32,
         ..Query::default()
     };
     bpf(PROG_QUERY, &mut query)?;
     let mut ours = Vec::new();
-    for id in &ids[..(query.prog_cnt as usize).min(MOST)] {
+    for id in &ids[..(query.count as usize).min(MOST)] {
         let fd = match bpf(PROG_GET_FD_BY_ID, &mut ById { id: *id, ..ById::default() }) {
             // Detached meanwhile.
             Err(Errno::NOENT) => continue,
@@ -170,9 +170,9 @@ pub fn device_programs(cgroup: impl AsFd) -> Result<Vec<OwnedFd>> {
         let program = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let mut about = ProgInfo::default();
         let mut info = Info {
-            bpf_fd: program.as_raw_fd() as u32,
-            info_len: size_of::<ProgInfo>() as u32,
-            info: (&raw mut about) as u64,
+            object: program.as_raw_fd() as u32,
+            length: size_of::<ProgInfo>() as u32,
+            buffer: (&raw mut about) as u64,
         };
         bpf(OBJ_GET_INFO_BY_FD, &mut info)?;
         if about.name == NAME {

@@ -135,8 +135,10 @@ mod tests {
         let Table::Only(entries) = Table::of(&before) else { panic!() };
         let list: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
         assert_eq!(transition(&list, &before), []);
-        let after = parse(r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":200,"access":"r"},
-            {"allow":true,"type":"b","major":7,"minor":-1,"access":"rw"}]}"#);
+        let after = parse(
+            r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":200,"access":"r"},
+            {"allow":true,"type":"b","major":7,"minor":-1,"access":"rw"}]}"#,
+        );
         assert_eq!(
             transition(&list, &after),
             [("devices.allow", "b 7:* rw".to_owned()), ("devices.deny", "c 10:200 wm".to_owned())]
