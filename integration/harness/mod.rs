@@ -3,6 +3,9 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod cgroup;
+pub mod guest;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -102,7 +105,11 @@ impl Place {
     /// The same, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(RT);
-        command.arg("--root").arg(&self.root).args(args);
+        command.arg("--root").arg(&self.root);
+        if systemd() {
+            command.arg("--systemd-cgroup");
+        }
+        command.args(args);
         command
     }
 
@@ -371,6 +378,11 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+/// Whether systemd makes the cgroups of these tests.
+pub fn systemd() -> bool {
+    std::env::var("RT_TEST_IN").is_ok_and(|place| place == "systemd")
 }
 
 /// Whether this process has a capability by number, for tests that need one.

@@ -17,24 +17,22 @@ use crate::sys::error::{At, text};
 /// cgroup a little after they are reaped.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Refuses a cgroup that somebody lives in, or that is frozen: limits would hit strangers, and
-/// `delete` kill them.
-pub fn check_free(dirs: &[Dir]) -> Result<()> {
-    for dir in dirs {
-        let path = Path::new(&dir.path);
-        let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { continue };
-        let count = list.lines().count();
-        if count > 0 {
-            bail!(
-                "/linux/cgroupsPath: cgroup {} is in use: {count} process(es) of another container or program are in it; choose another path",
-                dir.path
-            );
-        }
-        if freezer::is_frozen_at(path, &dir.controllers) {
-            bail!("/linux/cgroupsPath: cgroup {} is frozen; thaw it or choose another path", dir.path);
-        }
+/// Whether a cgroup is there already. One that somebody lives in, or that is frozen, is refused: limits
+/// would hit strangers.
+pub fn exists_free(dir: &Dir) -> Result<bool> {
+    let path = Path::new(&dir.path);
+    let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return Ok(path.exists()) };
+    let count = list.lines().count();
+    if count > 0 {
+        bail!(
+            "/linux/cgroupsPath: cgroup {} is in use: {count} process(es) of another container or program are in it; choose another path",
+            dir.path
+        );
     }
-    Ok(())
+    if freezer::is_frozen_at(path, &dir.controllers) {
+        bail!("/linux/cgroupsPath: cgroup {} is frozen; thaw it or choose another path", dir.path);
+    }
+    Ok(true)
 }
 
 /// Makes one directory, parents included, and says whether it is new. On v2 the directories above

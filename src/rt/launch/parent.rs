@@ -102,6 +102,7 @@ fn start<'p>(
     started: &mut Option<OwnedFd>,
 ) -> Result<Launched> {
     let mut steps = Timeline::new(options.timeline);
+    steps.step("cgroup is free", || check_free(&plan.cgroup, state))?;
     steps.step("state", || entry.write_first(state))?;
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
@@ -109,7 +110,6 @@ fn start<'p>(
     let needs_root =
         (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
     let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
-    steps.step("cgroup is free", || tree::check_free(&plan.cgroup.dirs))?;
     let start_socket = if options.wait_for_start { Some(entry.start_socket()?) } else { None };
     // For network devices: the namespace they go to.
     let joined_net = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET as u64).map(|(_, fd)| fd.try_clone());
@@ -317,6 +317,22 @@ impl Work<'_, '_> {
         }
         anyhow!("the container's first process {how} while it was set up")
     }
+}
+
+/// Refuses a cgroup that is in use, and notes what is there already: neither a failure nor `delete` may
+/// remove that.
+fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
+    for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups) {
+        match tree::exists_free(dir) {
+            Ok(false) => {}
+            Ok(true) => known.owner = Ownership::Foreign,
+            Err(error) => {
+                state.cgroups.clear();
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The part of a cgroup's directories that is made in one go.
