@@ -171,11 +171,7 @@ fn a_quota_slows_by_its_ratio() {
         return;
     }
     let place = Place::new();
-    let it = Running::new(
-        &place,
-        "while true; do :; done",
-        &json!({"cpu": {"quota": 20_000, "period": 100_000}}),
-    );
+    let it = Running::new(&place, "while true; do :; done", &json!({"cpu": {"quota": 20_000, "period": 100_000}}));
     let used = || it.stats()["cpu"]["usage"]["total"].as_u64().unwrap() as f64 / 1e9;
     let share = |seconds: f64| {
         let (start, before) = (Instant::now(), used());
@@ -198,7 +194,8 @@ fn parts_of_the_cpu_limits_change_alone() {
         return;
     }
     let place = Place::new();
-    let it = Running::new(&place, "exec sleep 100", &json!({"cpu": {"shares": 2048, "quota": 50_000, "period": 100_000}}));
+    let it =
+        Running::new(&place, "exec sleep 100", &json!({"cpu": {"shares": 2048, "quota": 50_000, "period": 100_000}}));
     let shares = ("cpu", "cpu.shares", "cpu.weight");
     let quota = |it: &Running<'_>| {
         if harness::cgroup::mount_of("cpu").is_some() {
@@ -279,7 +276,8 @@ fn huge_pages_are_limited_where_the_kernel_counts_them() {
         return;
     }
     let place = Place::new();
-    let it = Running::new(&place, "exec sleep 100", &json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}));
+    let it =
+        Running::new(&place, "exec sleep 100", &json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]}));
     assert_eq!(it.file(("hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")), "4194304");
     assert!(it.stats()["hugetlb"]["2MB"].is_object());
 }
@@ -311,7 +309,10 @@ fn a_denied_device_cannot_be_opened_and_an_allowed_one_can() {
         (json!([deny, rule("a", Value::Null, "wmr")]), [none, none, none]),
         (json!([deny, {"allow": true, "access": "rwm"}]), [none, none, none]),
         (json!([rule("c", json!(8), "rwm"), rule("c", json!(7), "m")]), [no, no, no]),
-        (json!([rule("c", json!(7), "rwm"), {"allow": false, "type": "c", "major": 240, "minor": 7, "access": "w"}]), [none, no, no]),
+        (
+            json!([rule("c", json!(7), "rwm"), {"allow": false, "type": "c", "major": 240, "minor": 7, "access": "w"}]),
+            [none, no, no],
+        ),
     ] {
         let text = device_bundle(&place, script, rules.clone()).run("c").ok().stdout;
         let wanted = format!(
@@ -355,7 +356,7 @@ fn what_cannot_be_set_changes_nothing() {
     let place = Place::new();
     let it = Running::new(&place, "exec sleep 100", &json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 30}}));
     it.update_with(&json!({"memory": {"limit": 33_554_432}, "pids": {"limit": 10}, "cpu": {"period": 5}}))
-        .fails_with("/cpu/period");
+        .fails_with("/cpu");
     assert_eq!((it.file(LIMIT), it.file(PIDS)), ("67108864".to_owned(), "30".to_owned()));
     for (bad, words) in [
         (json!({"memory": {"limit": "much"}}), "/memory/limit: must be a whole number"),
@@ -440,7 +441,9 @@ impl Code for Done {
 #[test]
 fn without_a_pid_namespace_all_are_killed() {
     let place = Place::new();
-    let mut bundle = place.bundle("(while :; do sleep 1 & done) 2>/dev/null & for n in 1 2 3 4 5; do setsid sleep 100 & done; sleep 2; exit 3");
+    let mut bundle = place.bundle(
+        "(while :; do sleep 1 & done) 2>/dev/null & for n in 1 2 3 4 5; do setsid sleep 100 & done; sleep 2; exit 3",
+    );
     bundle.namespace("pid", None);
     if has("pids") {
         bundle.set("/linux/resources/pids", json!({"limit": 40}));
@@ -526,7 +529,9 @@ fn paths_of_every_form() {
 fn children_that_the_container_made_go_with_it() {
     let place = Place::new();
     let mount = if is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
-    let mut bundle = place.bundle(&format!("mkdir {mount}/a {mount}/a/b && echo $$ > {mount}/a/b/cgroup.procs && exec sleep 100"));
+    let mut bundle =
+        place.bundle(&format!("mkdir {mount}/a {mount}/a/b && echo $$ > {mount}/a/b/cgroup.procs && exec sleep 100"));
+    bundle.set("/root/readonly", json!(false));
     for entry in bundle.config["mounts"].as_array_mut().unwrap() {
         if entry["type"] == "cgroup" {
             entry["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
@@ -540,7 +545,9 @@ fn children_that_the_container_made_go_with_it() {
     let at = |text: String| text.lines().any(|line| line.ends_with("/a/b"));
     harness::wait_until("the move", || at(fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()));
     // The container's cgroup is seen from its own root inside.
-    assert!(it.exec("cat /proc/self/cgroup").ok().stdout.lines().any(|line| line.ends_with(":/") || line.ends_with("/a/b")));
+    assert!(
+        it.exec("cat /proc/self/cgroup").ok().stdout.lines().any(|line| line.ends_with(":/") || line.ends_with("/a/b"))
+    );
     let listed: Vec<i64> = serde_json::from_str(&place.rt(&["ps", "-f", "json", &it.id]).ok().stdout).unwrap();
     assert_eq!(listed, [pid]);
     let below = |path: &str| if is_v2() { path.to_owned() } else { format!("pids:{path}") };
@@ -564,6 +571,7 @@ fn on_v2_exec_follows_init_out_of_a_cgroup_that_cannot_hold_processes() {
         "mkdir /sys/fs/cgroup/leaf && echo $$ > /sys/fs/cgroup/leaf/cgroup.procs && \
          echo +pids > /sys/fs/cgroup/cgroup.subtree_control && touch /tmp/ready && exec sleep 100",
     );
+    bundle.set("/root/readonly", json!(false));
     for entry in bundle.config["mounts"].as_array_mut().unwrap() {
         if entry["type"] == "cgroup" {
             entry["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
@@ -586,9 +594,13 @@ fn unified_values_go_to_their_files_as_they_stand() {
         &json!({"unified": {"memory.high": "50331648", "memory.low": "4096", "pids.max": "77", "cpu.weight": "55",
             "cgroup.max.depth": "3"}}),
     );
-    for (file, value) in
-        [("memory.high", "50331648"), ("memory.low", "4096"), ("pids.max", "77"), ("cpu.weight", "55"), ("cgroup.max.depth", "3")]
-    {
+    for (file, value) in [
+        ("memory.high", "50331648"),
+        ("memory.low", "4096"),
+        ("pids.max", "77"),
+        ("cpu.weight", "55"),
+        ("cgroup.max.depth", "3"),
+    ] {
         assert_eq!(it.file(("memory", "", file)), value, "{file}");
     }
     it.update_with(&json!({"unified": {"memory.high": "max"}})).ok();
@@ -651,7 +663,10 @@ fn why_a_v2_cgroup_does_not_serve_is_said() {
     fs::remove_dir(&parent).unwrap();
     free.ok();
     busy.fails_with("does not hand the memory controller down: processes live in it");
-    assert!(threaded.code == 1 && threaded.stderr.contains("takes no process") && threaded.stderr.contains("domain"), "{threaded:?}");
+    assert!(
+        threaded.code == 1 && threaded.stderr.contains("takes no process") && threaded.stderr.contains("domain"),
+        "{threaded:?}"
+    );
 }
 
 #[test]
@@ -688,6 +703,8 @@ fn statistics_have_every_field_of_runcs() {
             let here = format!("{at}/{name}");
             match ours.get(name) {
                 Some(inner) => missing(value, inner, &here, found),
+                // Which devices were read from is chance.
+                None if here.starts_with("/data/blkio/") => {}
                 None if value.is_number() && ["usage", "max", "cache", "periods"].contains(&name.as_str()) => {}
                 None => found.push(here),
             }

@@ -5,8 +5,7 @@
 mod harness;
 
 use std::fs;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -14,7 +13,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use harness::{Bundle, Done, Place, RT, finish, has_capability, host, wait_until};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OutputModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
@@ -381,26 +379,6 @@ fn memory_policy() {
     }
 }
 
-/// Takes the one terminal that a runtime sends.
-fn receive(listener: &UnixListener) -> OwnedFd {
-    let (socket, _) = listener.accept().unwrap();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0; 64];
-    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    assert!(message.bytes > 0, "a message without a byte is lost on some receivers");
-    let fds: Vec<OwnedFd> = control
-        .drain()
-        .filter_map(|part| if let RecvAncillaryMessage::ScmRights(fds) = part { Some(fds) } else { None })
-        .flatten()
-        .collect();
-    let [master] = <[OwnedFd; 1]>::try_from(fds).unwrap();
-    let mut rest = Vec::new();
-    (&socket).read_to_end(&mut rest).unwrap();
-    assert_eq!(rest, b"", "the socket is closed after one message");
-    master
-}
-
 /// Reads from a terminal until its other side is closed, or what was read ends with `until`.
 fn read_terminal(master: &OwnedFd, until: &str) -> String {
     let mut text = Vec::new();
@@ -426,7 +404,7 @@ fn a_terminal_goes_to_the_console_socket() {
     let socket = place.dir.join("console");
     let listener = UnixListener::bind(&socket).unwrap();
     bundle.create("c", &["--console-socket", socket.to_str().unwrap()]).ok();
-    let master = receive(&listener);
+    let master = harness::console::receive(&listener);
     assert!(!tcgetattr(&master).unwrap().output_modes.contains(OutputModes::ONLCR), "no carriage returns are added");
     let size = tcgetwinsize(&master).unwrap();
     assert_eq!((size.ws_row, size.ws_col), (33, 101));
@@ -450,7 +428,7 @@ fn a_detached_run_sends_its_terminal_too() {
     let listener = UnixListener::bind(&socket).unwrap();
     let id = place.id("c");
     place.rt(&["run", "--detach", "--bundle", bundle.path(), "--console-socket", socket.to_str().unwrap(), &id]).ok();
-    let master = receive(&listener);
+    let master = harness::console::receive(&listener);
     rustix::io::write(&master, b"hello\n").unwrap();
     assert!(read_terminal(&master, "").contains("got hello\n"));
     // A terminal without a taker is an error, and so is a taker without a terminal.

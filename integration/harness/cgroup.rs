@@ -12,9 +12,9 @@ pub fn is_v2() -> bool {
 pub fn has(controller: &str) -> bool {
     let v2_name = if controller == "blkio" { "io" } else { controller };
     let v2 = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
-    let v2 = v2.iter().any(|path| {
-        fs::read_to_string(path).is_ok_and(|text| text.split_whitespace().any(|known| known == v2_name))
-    });
+    let v2 = v2
+        .iter()
+        .any(|path| fs::read_to_string(path).is_ok_and(|text| text.split_whitespace().any(|known| known == v2_name)));
     v2 || mount_of(controller).is_some()
 }
 

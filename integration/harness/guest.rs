@@ -39,6 +39,7 @@ pub fn run_filtered(options: &[&str], environment: &[&str], words: &[&str]) {
     println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "in the guest: {}", output.status);
     // A program that ran nothing has shown nothing.
-    let passed = text.lines().find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok());
+    let passed =
+        text.lines().find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok());
     assert!(passed.is_some_and(|count| count > 0), "no test ran");
 }

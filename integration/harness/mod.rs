@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod cgroup;
+pub mod console;
 pub mod guest;
 
 use std::fs;

@@ -72,6 +72,11 @@ fn hand_down(path: &Path, mount: &Path, enable: &[String]) {
     above.reverse();
     for dir in above {
         let names = missing(dir);
+        if !names.is_empty() && holds_processes(dir) {
+            // Some controllers could be enabled even so, and would make it threaded: the processes that
+            // live there, and every container below, would be the worse for it.
+            return;
+        }
         let control = dir.join("cgroup.subtree_control");
         let all: Vec<String> = names.iter().map(|name| format!("+{name}")).collect();
         if !names.is_empty() && write_file(&control, all.join(" ").as_bytes()).is_err() {
@@ -81,6 +86,13 @@ fn hand_down(path: &Path, mount: &Path, enable: &[String]) {
             }
         }
     }
+}
+
+/// Whether processes live in a v2 cgroup that is not the root, the only one that may have them beside
+/// cgroups with controllers.
+fn holds_processes(dir: &Path) -> bool {
+    dir.join("cgroup.type").exists()
+        && fs::read(dir.join("cgroup.procs")).map_or(true, |list| !list.trim_ascii().is_empty())
 }
 
 /// A new v1 cpuset has no CPU and no memory node and takes no process: give it its parent's.
@@ -168,12 +180,15 @@ fn not_handed_down(dir: &Dir, file: &str) -> String {
         return format!("this kernel has no {file}");
     }
     let control = parent.join("cgroup.subtree_control");
+    if holds_processes(parent) {
+        return format!(
+            "cgroup {} does not hand the {controller} controller down: processes live in it, and only a cgroup without any may do so",
+            parent.display()
+        );
+    }
     let why = match write_file(&control, format!("+{controller}").as_bytes()) {
         Ok(()) => return format!("cgroup {} has no {file}", dir.path),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EBUSY) => {
-                "processes live in it, and only a cgroup without any hands controllers down".to_owned()
-            }
             Some(libc::EOPNOTSUPP) => "it is threaded, and this controller is for whole processes".to_owned(),
             Some(libc::ENOENT) => format!("it does not have {controller} itself"),
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => {

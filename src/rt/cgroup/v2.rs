@@ -148,7 +148,7 @@ impl Writes<'_> {
             // The first number alone leaves the period as it is.
             (Some(quota), None) => drop(self.put("cpu.max", or_max(quota), "cpu/quota")),
             (quota, Some(period)) => {
-                let field = if quota.is_some() { "cpu/quota" } else { "cpu/period" };
+                let field = if quota.is_some() { "cpu" } else { "cpu/period" };
                 self.put("cpu.max", format!("{} {period}", or_max(quota.unwrap_or(-1))), field);
             }
         }

@@ -412,8 +412,10 @@ impl OwnNamespaces {
         let mut own = OwnNamespaces(Vec::new());
         let namespaces = &plan.namespaces;
         let remember = |kind: i32, name: &str| -> Result<(u64, OwnedFd)> {
-            let file =
-                fs::File::open(format!("/proc/self/ns/{name}")).at(|| format!("opening our own {name} namespace"))?;
+            let file = fs::File::open(format!("/proc/self/ns/{name}")).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => anyhow!("/linux/namespaces: this kernel has no {name} namespaces"),
+                _ => anyhow!("opening our own {name} namespace: {}", text(&error)),
+            })?;
             Ok((kind as u64, file.into()))
         };
         if !namespaces.staged() {
