@@ -175,6 +175,9 @@ pub struct Common {
     /// Pass this many descriptors from 3 on to the container
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub preserve_fds: u32,
+    /// The global flag, put here by [`Cli`]'s reader
+    #[arg(skip)]
+    pub systemd_cgroup: bool,
 }
 
 /// `create`

@@ -6,6 +6,7 @@ pub mod devices;
 pub mod freezer;
 pub mod layout;
 pub mod stats;
+pub mod systemd;
 pub mod tree;
 pub mod update;
 pub mod v1;
@@ -37,11 +38,22 @@ pub struct Plan {
     pub device_program: Option<Vec<Instruction>>,
     /// Devices are left to what the user may do anyhow where the program may not be loaded.
     pub devices_optional: bool,
+    /// systemd makes the cgroup as a unit with these properties, and moves init there.
+    pub scope: Option<Scope>,
     /// Init moves itself, which on v1 spares the wait that moving another process costs (see
     /// [`tree::enter`]). Not from inside a user namespace, nor from another mount namespace.
     pub by_init: bool,
     /// Going without is no error: a plain user asked for no limit and no path.
     pub optional: bool,
+}
+
+/// A unit of systemd's that is a container's cgroup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scope {
+    /// Its name and place.
+    pub unit: systemd::Unit,
+    /// Its limits, and what annotations say of it.
+    pub properties: Vec<systemd::Property>,
 }
 
 /// The container's directory in one hierarchy.

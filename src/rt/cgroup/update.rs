@@ -10,7 +10,7 @@ use super::layout::{Hierarchy, Layout};
 use super::tree::{self, refused};
 use super::{Dir, Plan, Write, v2};
 use crate::config::problem::Problems;
-use crate::config::types::{Cpu, Resources};
+use crate::config::types::Resources;
 use crate::state::Cgroup;
 use crate::sys;
 use crate::sys::error::{At, errno, text};
@@ -47,10 +47,15 @@ pub fn complete(resources: &mut Resources<'_>, layout: &Layout) {
     {
         memory.limit = read("memory", "memory.limit_in_bytes", "memory.max").map(|text| number(&text));
     }
+    // v2 has both in one file, and systemd wants both to work out its own.
     if layout.find("cpu").is_none()
-        && let Some(Cpu { quota: quota @ None, period: Some(_), .. }) = &mut resources.cpu
+        && let Some(cpu) = &mut resources.cpu
+        && (cpu.quota.is_some() != cpu.period.is_some())
+        && let Some(text) = read("cpu", "", "cpu.max")
+        && let Some((quota, period)) = text.trim().split_once(' ')
     {
-        *quota = read("cpu", "", "cpu.max").and_then(|text| text.split(' ').next().map(number));
+        cpu.quota = cpu.quota.or_else(|| Some(number(quota)));
+        cpu.period = cpu.period.or_else(|| period.parse().ok());
     }
 }
 
@@ -81,9 +86,25 @@ pub fn plan(resources: &Resources<'_>, layout: &Layout, problems: &mut Problems)
     plan
 }
 
-/// Writes the new limits.
-pub fn apply(plan: &Plan) -> Result<()> {
-    let mut done: Vec<(&Write, String)> = Vec::new();
+/// How to get back to the limits that were.
+pub struct Undo<'p> {
+    plan: &'p Plan,
+    done: Vec<(&'p Write, String)>,
+}
+
+impl Undo<'_> {
+    /// Goes back, as far as the kernel lets us.
+    pub fn undo(self) {
+        for (write, old) in self.done.into_iter().rev() {
+            let back = Write { value: old, ..write.clone() };
+            let _ = tree::write_one(&self.plan.dirs[write.dir], &back);
+        }
+    }
+}
+
+/// Writes the new limits, all or none.
+pub fn apply(plan: &Plan) -> Result<Undo<'_>> {
+    let mut undo = Undo { plan, done: Vec::new() };
     let mut pending: Vec<&Write> = plan.writes.iter().collect();
     // Some limits may be set only on one side of another one, which is about to change as well: what
     // is refused waits for the rest.
@@ -95,7 +116,7 @@ pub fn apply(plan: &Plan) -> Result<()> {
             let dir = &plan.dirs[write.dir];
             let old = current(dir, write);
             match tree::write_one(dir, write) {
-                Ok(()) => done.extend(old.map(|old| (write, old))),
+                Ok(()) => undo.done.extend(old.map(|old| (write, old))),
                 Err(error) => {
                     first_error.get_or_insert_with(|| refused(dir, write, &error));
                     later.push(write);
@@ -105,15 +126,12 @@ pub fn apply(plan: &Plan) -> Result<()> {
         if later.len() == before
             && let Some(error) = first_error
         {
-            for (write, old) in done.into_iter().rev() {
-                let back = Write { value: old, ..write.clone() };
-                let _ = tree::write_one(&plan.dirs[write.dir], &back);
-            }
+            undo.undo();
             return Err(error);
         }
         pending = later;
     }
-    Ok(())
+    Ok(undo)
 }
 
 /// What has to be written to get back to how it is now.

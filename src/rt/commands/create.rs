@@ -10,7 +10,8 @@ use crate::config::problem::Problems;
 use crate::config::types::{Spec, Str};
 use crate::launch::parent::{Launched, Options, launch};
 use crate::launch::terminal;
-use crate::plan::host::Host;
+use crate::cgroup::systemd::Manager;
+use crate::plan::host::{Host, Systemd, is_root};
 use crate::plan::{Plan, Request, plan};
 use crate::state::store::Entry;
 use crate::state::{Cgroup, Ownership, State, time};
@@ -57,7 +58,9 @@ pub(super) fn make<T>(
         bail!("config.json cannot be read");
     };
     prepare::settle(&problems)?;
-    let host = Host::read(&spec)?;
+    let mut host = Host::read(&spec)?;
+    let mut manager = common.systemd_cgroup.then(|| Manager::connect(!is_root())).transpose()?;
+    host.systemd = manager.as_mut().map(Systemd::ask).transpose()?;
     let mut problems = Problems::default();
     let plan = plan(&spec, &request, &host, &mut problems);
     prepare::settle(&problems)?;
@@ -83,6 +86,7 @@ pub(super) fn make<T>(
         pid_file: common.pid_file.as_deref(),
         timeline: timeline.is_some(),
         process: spec.process.as_ref(),
+        manager,
     };
     let (launched, entry) = launch(&plan, entry, &mut state, options, &signals)?;
     if let Some(path) = timeline {
@@ -139,6 +143,7 @@ fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'
             .flat_map(crate::launch::rdt::Plan::removable)
             .map(|path| Str::from(path.to_string_lossy().into_owned()))
             .collect(),
+        unit: plan.cgroup.scope.as_ref().map(|scope| scope.unit.clone()),
         schemata: plan.rdt.as_ref().map(|rdt| Str::from(rdt.group.join("schemata").to_string_lossy().into_owned())),
         namespaces: plan.namespaces.all(),
         keyring: plan.keyring.is_some(),

@@ -217,7 +217,7 @@ fn cgroups(state: &State<'_>, asked: &[String]) -> Result<(Vec<String>, Option<V
         Some(dir) => {
             // A container that has made cgroups below its own has left that one empty.
             let fallback = if asked.is_empty() { of_init(state, dir)? } else { None };
-            Some(V2 { path: at(dir), fallback })
+            Some(V2 { path: at(dir), fallback, unit: state.unit.clone() })
         }
     };
     Ok((v1, v2))

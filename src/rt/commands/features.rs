@@ -97,7 +97,7 @@ fn document() -> Result<Value> {
         "linux": {
             "namespaces": namespaces(),
             "capabilities": capabilities(),
-            "cgroup": {"v1": v1, "v2": layout.v2.is_some(), "systemd": false, "systemdUser": false, "rdma": rdma},
+            "cgroup": {"v1": v1, "v2": layout.v2.is_some(), "systemd": true, "systemdUser": true, "rdma": rdma},
             "seccomp": seccomp(),
             "apparmor": {"enabled": host::apparmor()},
             "selinux": {"enabled": host::selinux()},

@@ -30,16 +30,17 @@ use crate::sys::error::At;
 /// Runs the command of a command line.
 pub fn run(cli: Cli) -> Result<u8> {
     let global = &cli.global;
-    if global.systemd_cgroup {
-        bail!(
-            "--systemd-cgroup: this version of rt makes cgroups itself only; leave the flag out (Docker: native.cgroupdriver=cgroupfs, Podman: --cgroup-manager cgroupfs)"
-        );
-    }
     let Some(command) = cli.command else { bail!("a command is needed; see --help") };
     let done = match command {
-        Command::Create(args) => create::create(&root(global)?, &args),
+        Command::Create(mut args) => {
+            args.common.systemd_cgroup = global.systemd_cgroup;
+            create::create(&root(global)?, &args)
+        }
         Command::Start(args) => start::start(&root(global)?, &args.id),
-        Command::Run(args) => return run::run(&root(global)?, &args),
+        Command::Run(mut args) => {
+            args.common.systemd_cgroup = global.systemd_cgroup;
+            return run::run(&root(global)?, &args);
+        }
         Command::Exec(args) => return Ok(exec::exec(&root(global)?, &args)),
         Command::Ps(args) => ps::ps(&root(global)?, &args),
         Command::Pause(args) => pause::pause(&root(global)?, &args.id),

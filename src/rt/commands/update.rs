@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::cgroup::systemd::{self, Manager};
 use crate::cgroup::update;
 use crate::cli;
 use crate::config::load;
@@ -51,9 +52,19 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
     settle(&place, &problems)?;
     let change = || {
         update::check_usage(&resources, &layout)?;
-        update::apply(&plan)?;
-        if !resources.devices.is_empty() {
-            update::devices(&resources, &layout)?;
+        let undo = update::apply(&plan)?;
+        let rest = || {
+            if let Some(unit) = &state.unit {
+                // It would bring the old limits back with its next reload.
+                let mut manager = Manager::connect(unit.user)?;
+                let limits = systemd::limits(&resources, layout.v1.is_empty(), manager.version);
+                manager.set(unit, &limits)?;
+            }
+            if resources.devices.is_empty() { Ok(()) } else { update::devices(&resources, &layout) }
+        };
+        if let Err(error) = rest() {
+            undo.undo();
+            return Err(error);
         }
         Ok(())
     };

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::hook;
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::{freezer, tree};
 use crate::log;
 use crate::state::store::Entry;
@@ -64,6 +65,9 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
             first = result;
         }
     };
+    if let Some(unit) = &state.unit {
+        keep(Manager::connect(unit.user).and_then(|mut manager| manager.stop(unit)));
+    }
     for dir in &state.cgroups {
         match dir.owner {
             Ownership::Ours => keep(tree::remove(Path::new(&*dir.path))),

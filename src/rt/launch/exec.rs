@@ -32,6 +32,7 @@ use super::resolve::Tree;
 use super::sync::{Channel, Go, Said, pair};
 use super::users::Asked;
 use super::{init, limits, parent, terminal};
+use crate::cgroup::systemd::{Manager, Unit};
 use crate::cgroup::tree;
 use crate::plan::process::Process;
 use crate::seccomp::Filter;
@@ -68,6 +69,8 @@ pub struct V2 {
     pub path: String,
     /// Where it cannot hold processes, because the container has made cgroups below it: init's own.
     pub fallback: Option<String>,
+    /// Whose unit it is: systemd moves a process of a user who may not, coming from another session.
+    pub unit: Option<Unit>,
 }
 
 /// A process that runs its program.
@@ -100,7 +103,8 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
         // For our next child; we ourselves stay where we are.
         sys::setns(&init, libc::CLONE_NEWPID as u64).map_err(|error| not_joined(error, "the pid namespace"))?;
     }
-    let (mut pid, mut pidfd) = match clone_into(exec.v2.as_ref())? {
+    let (cloned, mover) = clone_into(exec.v2.as_ref())?;
+    let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
         sys::Cloned::Child => {
             let inside = Inside { sync: theirs, init, root, staged };
@@ -123,7 +127,7 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
             _ => return Err(stopped()),
         };
     }
-    match follow(&exec, &ours, pid, pid_file, signals) {
+    match follow(&exec, &ours, pid, mover, pid_file, signals) {
         Ok(terminal) => Ok(Running { pidfd, terminal }),
         Err(error) => {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
@@ -161,9 +165,10 @@ fn not_joined(error: Errno, what: &str) -> anyhow::Error {
     }
 }
 
-/// Clones the process into the v2 cgroup.
-fn clone_into(v2: Option<&V2>) -> Result<sys::Cloned> {
-    let Some(v2) = v2 else { return sys::clone3(0, None).map_err(|error| not_joined(error, "the pid namespace")) };
+/// Clones the process into the v2 cgroup. With a unit, the process is still to be moved there.
+fn clone_into(v2: Option<&V2>) -> Result<(sys::Cloned, Option<&Unit>)> {
+    let outside = || sys::clone3(0, None).map_err(|error| not_joined(error, "the pid namespace"));
+    let Some(v2) = v2 else { return Ok((outside()?, None)) };
     let mut path = &v2.path;
     loop {
         let dir = tree::open(path).map_err(|error| match error {
@@ -171,8 +176,9 @@ fn clone_into(v2: Option<&V2>) -> Result<sys::Cloned> {
             error => anyhow!("opening cgroup {path}: {}", errno(error)),
         })?;
         match (sys::clone3(0, Some(dir.as_fd())), &v2.fallback) {
-            (Ok(cloned), _) => return Ok(cloned),
+            (Ok(cloned), _) => return Ok((cloned, None)),
             (Err(Errno::BUSY | Errno::OPNOTSUPP), Some(fallback)) if path != fallback => path = fallback,
+            (Err(Errno::ACCESS), _) if v2.unit.is_some() => return Ok((outside()?, v2.unit.as_ref())),
             // The cgroup is being removed.
             (Err(Errno::NODEV), _) => return Err(stopped()),
             (Err(error), _) => {
@@ -206,6 +212,7 @@ fn follow(
     exec: &Exec<'_>,
     sync: &Channel,
     pid: i32,
+    mover: Option<&Unit>,
     pid_file: Option<&Path>,
     signals: &Signals,
 ) -> Result<Option<OwnedFd>> {
@@ -219,6 +226,9 @@ fn follow(
             Said::Terminal(master) => terminal = Some(master),
             Said::Ready => {
                 ready = true;
+                if let Some(unit) = mover {
+                    Manager::connect(unit.user)?.attach(unit, "/", pid)?;
+                }
                 if exec.joins(libc::CLONE_NEWUSER) {
                     limits::apply(&exec.process, pid)?;
                 }

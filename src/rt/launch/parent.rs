@@ -12,6 +12,7 @@ use super::init::Init;
 use super::sync::{Channel, Go, Said, pair};
 use super::timeline::{Span, Timeline};
 use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, tree};
 use crate::config;
 use crate::plan::rootfs::{Step, What};
@@ -24,7 +25,7 @@ use crate::sys::proc::Stat;
 use crate::sys::signals::{Signals, Waited};
 
 /// What the commands decide beside the plan.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Options<'p> {
     /// Leave init waiting for `start`.
     pub wait_for_start: bool,
@@ -34,6 +35,8 @@ pub struct Options<'p> {
     pub pid_file: Option<&'p Path>,
     /// Record how long each step takes.
     pub timeline: bool,
+    /// The systemd that makes the cgroup.
+    pub manager: Option<Manager>,
     /// The document's process, which `exec` takes after.
     pub process: Option<&'p config::types::Process<'p>>,
 }
@@ -118,7 +121,7 @@ fn start<'p>(
     let (ours, theirs) = pair()?;
     // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work.
     let into = match plan.cgroup.v2() {
-        Some(dir) if make_cgroups(&plan.cgroup, Which::V2, state, &mut steps)? => {
+        Some(dir) if plan.cgroup.scope.is_none() && make_cgroups(&plan.cgroup, Which::V2, state, &mut steps)? => {
             Some(tree::open(&dir.path).at(|| format!("opening cgroup {}", dir.path))?)
         }
         _ => None,
@@ -172,7 +175,7 @@ fn start<'p>(
     }
     let pidfd = started.insert(pidfd);
     let mut work = Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
-    work.fill(joined_net, options.process)?;
+    work.fill(joined_net, options)?;
     work.follow(options, pidfd)?;
     Ok(Launched {
         pidfd: pidfd.try_clone().at(|| "keeping the first process".into())?,
@@ -184,13 +187,24 @@ fn start<'p>(
 
 impl Work<'_, '_> {
     /// What the parent does while init builds the root file system.
-    fn fill(&mut self, joined_net: Option<OwnedFd>, document: Option<&config::types::Process<'_>>) -> Result<()> {
+    fn fill(&mut self, joined_net: Option<OwnedFd>, options: &mut Options<'_>) -> Result<()> {
         let (plan, pid) = (self.plan, self.pid);
         let namespaces = &plan.namespaces;
         if namespaces.makes(libc::CLONE_NEWUSER) {
             let maps = || userns::write_maps(pid, &namespaces.uid_map, &namespaces.gid_map);
             self.steps.step("id maps", maps)?;
             self.sync.go(Go::Mapped)?;
+        }
+        if let (Some(scope), Some(mut manager)) = (&plan.cgroup.scope, options.manager.take()) {
+            let entered =
+                self.steps.step("systemd's unit", || enter_scope(&mut manager, scope, &plan.cgroup, &self.state.id, pid));
+            if let Err(error) = entered {
+                // A unit of that name is another's.
+                self.state.unit = None;
+                return Err(error);
+            }
+            // Its end is systemd's business, but what is there now is the container's.
+            self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
         }
         let v1 = plan.cgroup.v1();
         let made = !v1.is_empty() && make_cgroups(&plan.cgroup, Which::V1, self.state, &mut self.steps)?;
@@ -240,7 +254,7 @@ impl Work<'_, '_> {
         };
         self.state.start_time = stat.start_time;
         let (entry, state) = (self.entry, &*self.state);
-        self.steps.step("for exec", || entry.write_for_exec(document, plan.seccomp.as_ref()))?;
+        self.steps.step("for exec", || entry.write_for_exec(options.process, plan.seccomp.as_ref()))?;
         self.steps.step("state with pid", || entry.write(state))
     }
 
@@ -327,10 +341,40 @@ fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
             Ok(false) => {}
             Ok(true) => known.owner = Ownership::Foreign,
             Err(error) => {
+                // Nothing of it is ours to remove.
                 state.cgroups.clear();
+                state.unit = None;
                 return Err(error);
             }
         }
+    }
+    Ok(())
+}
+
+/// Has systemd make the unit with init in it.
+fn enter_scope(
+    manager: &mut Manager,
+    scope: &cgroup::Scope,
+    plan: &cgroup::Plan,
+    id: &str,
+    pid: i32,
+) -> Result<()> {
+    manager.start(&scope.unit, &format!("container {id}"), pid, &scope.properties)?;
+    join_scope(scope, plan, pid).or_else(|error| {
+        manager.stop(&scope.unit)?;
+        Err(error)
+    })
+}
+
+fn join_scope(scope: &cgroup::Scope, plan: &cgroup::Plan, pid: i32) -> Result<()> {
+    let Some(dir) = plan.v2() else { return Ok(()) };
+    if scope.unit.is_slice() {
+        // systemd puts no process into a slice.
+        return tree::join(&dir.path, pid);
+    }
+    let is = tree::unified_path(&pid.to_string()).unwrap_or_default();
+    if dir.path != format!("{}{is}", dir.mount.trim_end_matches('/')) {
+        bail!("/linux/cgroupsPath: systemd put the container into cgroup {is}, and {} was expected", dir.path);
     }
     Ok(())
 }

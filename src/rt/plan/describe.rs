@@ -71,14 +71,21 @@ fn parent(plan: &Plan<'_>, lines: &mut Lines) {
     for join in &namespaces.join {
         lines.parent("join", format!("{} namespace {}", kinds(join.kind), join.path));
     }
-    if let Some(dir) = plan.cgroup.v2() {
+    let by_hand = plan.cgroup.v2().filter(|_| plan.cgroup.scope.is_none());
+    if let Some(dir) = by_hand {
         lines.parent("make cgroup", &*dir.path);
     }
-    let into = plan.cgroup.v2().map_or(String::new(), |dir| format!(" into {}", dir.path));
+    let into = by_hand.map_or(String::new(), |dir| format!(" into {}", dir.path));
     lines.parent("clone", format!("{}{into}", kinds(namespaces.create)));
     for (step, map) in [("map uids", &namespaces.uid_map), ("map gids", &namespaces.gid_map)] {
         for range in map {
             lines.parent(step, format!("{} -> {} ({})", range.container_id, range.host_id, range.size));
+        }
+    }
+    if let Some(scope) = &plan.cgroup.scope {
+        lines.parent("have systemd make", format!("{} in {}", scope.unit.name, scope.unit.slice));
+        for property in &scope.properties {
+            lines.parent("property", format!("{} = {:?}", property.name, property.value));
         }
     }
     for dir in plan.cgroup.v1() {

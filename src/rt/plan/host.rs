@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cgroup::layout::Layout;
+use crate::cgroup::systemd::Manager;
 use crate::cgroup::tree;
 use crate::config::types::{Resources, Spec};
 use crate::sys::error::At;
@@ -16,6 +17,8 @@ pub struct Host {
     pub layout: Layout,
     /// A plain user's own v2 cgroup, as /proc/self/cgroup shows it; none for root of the host.
     pub own_cgroup: Option<String>,
+    /// The systemd that makes cgroups, where that is asked for.
+    pub systemd: Option<Systemd>,
     /// Capabilities that this process may use, as a mask.
     pub capabilities: u64,
     /// AppArmor is on.
@@ -24,6 +27,24 @@ pub struct Host {
     pub selinux: bool,
     /// Where resctrl is mounted.
     pub resctrl: Option<String>,
+}
+
+/// A systemd that answers.
+#[derive(Debug, Clone)]
+pub struct Systemd {
+    /// Its version, such as 252.
+    pub version: u32,
+    /// Its own cgroup, below which its units are: empty for the system's.
+    pub control_group: String,
+    /// It is the user's, not the system's.
+    pub user: bool,
+}
+
+impl Systemd {
+    /// Asks it.
+    pub fn ask(manager: &mut Manager) -> Result<Systemd> {
+        Ok(Systemd { version: manager.version, control_group: manager.control_group()?, user: manager.is_user() })
+    }
 }
 
 impl Host {
@@ -43,6 +64,7 @@ impl Host {
         Ok(Host {
             layout,
             own_cgroup,
+            systemd: None,
             capabilities: rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?.permitted.bits(),
             apparmor: wants_apparmor && apparmor(),
             selinux: wants_selinux && selinux(),

@@ -18,7 +18,8 @@ use crate::cgroup;
 use crate::config::problem::{Problems, token};
 use crate::config::types::{Hooks, IdMapping, Spec};
 use crate::seccomp;
-use host::Host;
+use crate::cgroup::systemd::{Unit, properties};
+use host::{Host, Systemd};
 use options::Propagation;
 use process::{Process, Surroundings};
 use rootfs::Step;
@@ -239,6 +240,9 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
 /// user is in, which hands controllers down only if no process is in it.
 fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Problems) -> cgroup::Plan {
     let linux = &spec.linux;
+    if let Some(systemd) = &host.systemd {
+        return unit(spec, request, host, systemd, problems);
+    }
     let asked = linux.cgroups_path.as_deref().filter(|path| !path.is_empty());
     let mut path = options::clean(asked.unwrap_or(&request.id)).into_owned();
     if path == "/" {
@@ -250,6 +254,30 @@ fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Proble
     }
     let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
     plan.optional = asked.is_none() && plan.writes.iter().all(|write| write.file.starts_with("devices."));
+    plan
+}
+
+/// The cgroup by systemd's hands: `cgroupsPath` is `slice:prefix:name`.
+fn unit(
+    spec: &Spec<'_>,
+    request: &Request,
+    host: &Host,
+    systemd: &Systemd,
+    problems: &mut Problems,
+) -> cgroup::Plan {
+    let linux = &spec.linux;
+    let unit = match Unit::parse(linux.cgroups_path.as_deref().unwrap_or_default(), &request.id, systemd.user) {
+        Ok(unit) => unit,
+        Err(error) => {
+            problems.invalid("/linux/cgroupsPath", error.to_string());
+            return cgroup::Plan::default();
+        }
+    };
+    let path = format!("{}{}", systemd.control_group, unit.path());
+    let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
+    let v2 = host.layout.v1.is_empty();
+    let properties = properties(&linux.resources, &spec.annotations, v2, systemd.version, problems);
+    plan.scope = Some(cgroup::Scope { unit, properties });
     plan
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::systemd::Unit;
 use crate::config::types::{Hook, Str};
 use crate::sys::proc::Stat;
 
@@ -38,6 +39,9 @@ pub struct State<'a> {
     pub owner: u32,
     /// Its cgroup, one directory a hierarchy.
     pub cgroups: Vec<Cgroup<'a>>,
+    /// The unit of systemd's that the cgroup is.
+    #[serde(default)]
+    pub unit: Option<Unit>,
     /// A directory of resctrl to remove.
     #[serde(default)]
     pub rdt: Vec<Str<'a>>,
