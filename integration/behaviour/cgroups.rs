@@ -670,6 +670,19 @@ fn why_a_v2_cgroup_does_not_serve_is_said() {
 }
 
 #[test]
+fn a_user_namespace_without_a_cgroup_namespace_sees_cgroups_read_only() {
+    let place = Place::new();
+    let file = if is_v2() { "cgroup.procs" } else { "pids/cgroup.procs" };
+    if !is_v2() && !has("pids") {
+        return;
+    }
+    let mut bundle = place.bundle(&format!("test -e /sys/fs/cgroup/{file} && echo there; (echo 1 > /sys/fs/cgroup/{file}) 2>&1 | sed 's/.*: //'"));
+    bundle.with_user_namespace();
+    bundle.namespace("cgroup", None);
+    assert_eq!(bundle.run("c").ok().stdout, "there\nRead-only file system\n");
+}
+
+#[test]
 fn statistics_have_every_field_of_runcs() {
     let place = Place::new();
     let it = Running::new(&place, "exec sleep 100", &json!({}));

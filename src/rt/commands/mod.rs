@@ -53,8 +53,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::List(args) => list::list(&root(global)?, &args),
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
-        Command::Check(args) => return check::check(&args),
-        Command::Plan(args) => check::plan(&args),
+        Command::Check(args) => return check::check(&args, global.systemd_cgroup),
+        Command::Plan(args) => check::plan(&args, global.systemd_cgroup),
     };
     done.map(|()| 0)
 }

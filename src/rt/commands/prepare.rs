@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::cgroup::systemd::Manager;
 use crate::config::problem::Problems;
 use crate::config::types::Spec;
 use crate::config::{load, validate};
 use crate::log;
 use crate::plan::Request;
+use crate::plan::host::{Host, Systemd, is_root};
 use crate::sys;
 use crate::sys::error::At;
 
@@ -58,6 +60,14 @@ pub(super) fn settle_at(place: &str, problems: &Problems) -> Result<()> {
         more if place == "config.json" => Err(anyhow!("{place}: {first} (and {more} more; `rt check` lists them all)")),
         more => Err(anyhow!("{place}: {first} (and {more} more)")),
     }
+}
+
+/// The host, and with `--systemd-cgroup` the systemd that makes cgroups.
+pub(super) fn host(spec: &Spec<'_>, systemd_cgroup: bool) -> Result<(Host, Option<Manager>)> {
+    let mut host = Host::read(spec)?;
+    let mut manager = systemd_cgroup.then(|| Manager::connect(!is_root())).transpose()?;
+    host.systemd = manager.as_mut().map(Systemd::ask).transpose()?;
+    Ok((host, manager))
 }
 
 /// What the command line and the caller's environment add.

@@ -286,12 +286,22 @@ fn cgroup_mount<'a>(
     steps.push(Step::EnterCgroup);
     let private = namespaces.cgroup || namespaces.joins(libc::CLONE_NEWCGROUP);
     if host.layout.v1.is_empty() {
-        let what = What::New {
-            fstype: "cgroup2",
-            source: "cgroup",
-            data: words(&options, None, "cgroup2"),
-            superblock: options.superblock,
-            copy_up: false,
+        // From inside a user namespace only a cgroup namespace of its own can be mounted.
+        let bind = host.layout.v2.as_ref().filter(|_| namespaces.has_user() && !private);
+        let what = match bind {
+            Some(source) => What::Bind {
+                source: source.clone(),
+                recursive: false,
+                idmap: None,
+                early: host.can(caps::Capability::CAP_SYS_ADMIN),
+            },
+            None => What::New {
+                fstype: "cgroup2",
+                source: "cgroup",
+                data: words(&options, None, "cgroup2"),
+                superblock: options.superblock,
+                copy_up: false,
+            },
         };
         return steps.push(Step::Mount(Mount { what, ..mount }));
     }

@@ -179,13 +179,14 @@ impl Manager {
     /// Waits for the end of the job that `reply` names.
     fn finish(&mut self, reply: &Message, unit: &Unit, verb: &str) -> Result<()> {
         let job = reply.text().ok_or_else(|| anyhow!("systemd gave no job for {}", unit.name))?;
-        let result = self.bus.wait_for(|signal| {
+        let ended = self.bus.wait_for(|signal| {
             // Anybody may send a signal of this name; who sent it only the broker says.
             let genuine = signal.sender == reply.sender && signal.interface == INTERFACE && signal.signature == "uoss";
             let mut reader = signal.reader();
             let (_, path, _, result) = (reader.u32()?, reader.string()?, reader.string()?, reader.string()?);
             (genuine && path == job).then(|| result.to_owned())
-        })?;
+        });
+        let result = ended.map_err(|error| refused(Error::Lost(error), verb, unit, &[]))?;
         // What is to be stopped may have ended by itself.
         if result == "done" || (verb == "stop" && result == "skipped") {
             return Ok(());

@@ -20,8 +20,6 @@ pub(super) const SIGNAL: u8 = 4;
 
 /// A flag of a call: nobody waits for the answer.
 pub(super) const NO_REPLY: u8 = 1;
-/// A flag of a call: a service that does not run is not started for it.
-const NO_AUTO_START: u8 = 2;
 
 /// The first byte of a message says how the others are ordered.
 const ORDER: u8 = if cfg!(target_endian = "little") { b'l' } else { b'B' };
@@ -194,7 +192,7 @@ impl Call<'_> {
             fields.push((6, name.into()));
         }
         let fields = fields.into_iter().map(|(code, value)| Value::Struct(vec![Value::Byte(code), value.boxed()]));
-        let mut out = vec![ORDER, CALL, self.flags | NO_AUTO_START, 1];
+        let mut out = vec![ORDER, CALL, self.flags, 1];
         number(&mut out, (body.len() as u32).to_ne_bytes());
         number(&mut out, serial.to_ne_bytes());
         Value::Array("(yv)".to_owned(), fields.collect()).write(&mut out);

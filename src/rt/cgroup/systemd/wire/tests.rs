@@ -151,7 +151,7 @@ fn calls_are_laid_out_as_the_specification_says() {
         body: &[Value::from("xy"), Value::Array("t".to_owned(), vec![Value::Uint64(5)])],
         flags: 0,
     };
-    let mut expected = b"l\x01\x02\x01".to_vec();
+    let mut expected = b"l\x01\0\x01".to_vec();
     expected.extend(b"\x18\0\0\0\x07\0\0\0\x4c\0\0\0");
     expected.extend(b"\x01\x01o\0\x01\0\0\0/\0\0\0\0\0\0\0");
     expected.extend(b"\x02\x01s\0\x03\0\0\0c.d\0\0\0\0\0");
