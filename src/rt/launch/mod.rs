@@ -5,12 +5,13 @@
 //!
 //! | parent | init | because |
 //! |---|---|---|
-//! | state on disk | | what `delete` needs must be there before the first effect |
+//! | cgroup is nobody else's; state on disk | | what `delete` needs must be there before the first effect |
 //! | opens sources, joins pid and time | | the clone's child is born into them; sources may be closed to it later |
+//! | v2 cgroup | | the clone's child is born into it |
 //! | clone | born | |
 //! | id maps, then *mapped* → | waits, becomes root | without maps init has no id in its namespace |
-//! | cgroup directories, then *cgroup made* → | mounts | they do not touch each other |
-//! | limits, network devices, state with pid | waits at the first cgroup mount, hook, or pivot_root; enters the cgroup; goes on with mounts, devices, masks | a cgroup namespace is rooted where its maker is |
+//! | v1 cgroups, or systemd's unit; device rules, then *cgroup made* → | mounts | they do not touch each other; but making a device node may not be forbidden for a moment |
+//! | limits, network devices, what `exec` takes after, state with pid | waits at the first cgroup mount, hook, or pivot_root; enters the cgroup; goes on with mounts, devices, masks | a cgroup namespace is rooted where its maker is |
 //! | ← *prepared*; prestart, createRuntime hooks; *hooks run* → | waits | hooks see namespaces and mounts, but the old root |
 //! | | createContainer hooks, pivot_root, identity, program found | |
 //! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits | nothing of the container may run without limits; what `delete` needs must be on disk; init must not live on if the parent dies before |
@@ -18,7 +19,7 @@
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
 //!
 //! With `run` the last two lines follow without a wait, and the end of the stream tells the parent
-//! that the program is executed. Either side's death ends the other's wait; until *ready*, the
+//! that the program is executed. [`exec`] has a table of its own. Either side's death ends the other's wait; until *ready*, the
 //! kernel also kills init when the parent dies.
 
 mod copy_up;

@@ -66,32 +66,68 @@ fn fatal(problems: &Problems) -> Vec<&Problem> {
     problems.fatal().collect()
 }
 
+/// The same machine with cgroup v2 alone.
+fn host_v2() -> Host {
+    let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
+    let layout = Layout {
+        v2: Some("/sys/fs/cgroup".to_owned()),
+        controllers: controllers.map(str::to_owned).to_vec(),
+        ..Layout::default()
+    };
+    Host { layout, ..host() }
+}
+
 #[test]
 fn golden_plans_of_engines() {
-    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("plan/testdata");
     for (name, text) in DOCUMENTS {
-        let mut problems = Problems::default();
-        let spec: Spec<'_> = load::parse(text, &mut problems).unwrap();
-        validate(&spec, &mut problems);
-        let plan = plan(&spec, &request(), &host(), &mut problems);
-        assert_eq!(fatal(&problems), Vec::<&Problem>::new(), "{name}");
-        let planned: String = describe::text(&describe::lines(&plan))
-            .lines()
-            // How many instructions a filter takes is the machine's business.
-            .map(|line| {
-                if line.trim_start().starts_with("seccomp ") { "    seccomp\n".to_owned() } else { format!("{line}\n") }
-            })
-            .collect();
-        let golden = testdata.join(format!("{name}.plan"));
-        if std::env::var_os("RT_BLESS").is_some() {
-            std::fs::write(&golden, &planned).unwrap();
-        }
-        let known = std::fs::read_to_string(&golden).unwrap();
-        for (number, (planned, known)) in planned.lines().zip(known.lines()).enumerate() {
-            assert_eq!(planned, known, "{name}.plan line {}", number + 1);
-        }
-        assert_eq!(planned.lines().count(), known.lines().count(), "{name}.plan");
+        golden(name, text, &host());
     }
+}
+
+#[test]
+fn golden_plans_on_cgroup_v2() {
+    for (name, text) in DOCUMENTS.iter().filter(|(name, _)| ["docker", "cri-container"].contains(name)) {
+        golden(&format!("{name}.v2"), text, &host_v2());
+    }
+}
+
+#[test]
+fn golden_plan_with_systemd() {
+    let systemd = super::host::Systemd { version: 252, control_group: String::new(), user: false };
+    let mut document: Value = serde_json::from_str(DOCUMENTS[0].1).unwrap();
+    document["linux"]["cgroupsPath"] = json!("system-web.slice:docker:0123");
+    document["linux"]["resources"] =
+        json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}, "cpu": {"shares": 512, "quota": 50_000},
+            "pids": {"limit": 100}});
+    document["annotations"]["org.systemd.property.TimeoutStopUSec"] = json!("uint64 10000000");
+    let text = document.to_string();
+    golden("docker.systemd", &text, &Host { systemd: Some(systemd), ..host_v2() });
+}
+
+/// Compares a plan with the one that is kept.
+#[track_caller]
+fn golden(name: &str, text: &str, host: &Host) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plan/testdata/{name}.plan"));
+    let mut problems = Problems::default();
+    let spec: Spec<'_> = load::parse(text, &mut problems).unwrap();
+    validate(&spec, &mut problems);
+    let plan = plan(&spec, &request(), host, &mut problems);
+    assert_eq!(fatal(&problems), Vec::<&Problem>::new(), "{name}");
+    let planned: String = describe::text(&describe::lines(&plan))
+        .lines()
+        // How many instructions a filter takes is the machine's business.
+        .map(|line| {
+            if line.trim_start().starts_with("seccomp ") { "    seccomp\n".to_owned() } else { format!("{line}\n") }
+        })
+        .collect();
+    if std::env::var_os("RT_BLESS").is_some() {
+        std::fs::write(&golden, &planned).unwrap();
+    }
+    let known = std::fs::read_to_string(&golden).unwrap();
+    for (number, (planned, known)) in planned.lines().zip(known.lines()).enumerate() {
+        assert_eq!(planned, known, "{name}.plan line {}", number + 1);
+    }
+    assert_eq!(planned.lines().count(), known.lines().count(), "{name}.plan");
 }
 
 /// What `create` refuses on this host is refused by name, not left out.

@@ -74,7 +74,6 @@ mod tests {
 
     use super::super::properties;
     use super::super::properties::tests::show;
-    use super::*;
     use crate::config::problem::Problems;
 
     fn devices_of(json: &str, version: u32) -> Vec<String> {
