@@ -46,10 +46,19 @@ fn containerd() {
 fn benchmark() {
     let out = std::env::temp_dir().join(format!("rt-bench-{}", std::process::id()));
     let out_dir = out.to_str().unwrap();
-    let text = suite("integration/bench/bench", &["--rt", &rt(), "--rounds", "5", "--containers", "10", "--out", out_dir]);
-    for contender in
-        ["| floor |", "| rt |", "| crun |", "| runc |", "**exec**", "**state**", "**kill**", "**delete**", "**list of 10**"]
-    {
+    let text =
+        suite("integration/bench/bench", &["--rt", &rt(), "--rounds", "5", "--containers", "10", "--out", out_dir]);
+    for contender in [
+        "| floor |",
+        "| rt |",
+        "| crun |",
+        "| runc |",
+        "**exec**",
+        "**state**",
+        "**kill**",
+        "**delete**",
+        "**list of 10**",
+    ] {
         assert!(text.contains(contender), "{contender} is missing in:\n{text}");
     }
     for file in ["table.md", "results.json", "bench.svg"] {

@@ -215,7 +215,7 @@ fn parts_of_the_cpu_limits_change_alone() {
     it.update(&["--cpu-share", "1024"]).ok();
     assert_eq!(it.file(shares), if v2 { "100" } else { "1024" });
     assert_eq!(quota(&it), "25000 50000");
-    if dir_of(it.pid(), "cpu").join(if v2 { "cpu.idle" } else { "cpu.idle" }).exists() {
+    if dir_of(it.pid(), "cpu").join("cpu.idle").exists() {
         it.update(&["--cpu-idle", "1"]).ok();
         assert_eq!(it.file(("cpu", "cpu.idle", "cpu.idle")), "1");
         it.update(&["--cpu-idle", "2"]).fails_with("/cpu/idle");
@@ -676,7 +676,9 @@ fn a_user_namespace_without_a_cgroup_namespace_sees_cgroups_read_only() {
     if !is_v2() && !has("pids") {
         return;
     }
-    let mut bundle = place.bundle(&format!("test -e /sys/fs/cgroup/{file} && echo there; (echo 1 > /sys/fs/cgroup/{file}) 2>&1 | sed 's/.*: //'"));
+    let mut bundle = place.bundle(&format!(
+        "test -e /sys/fs/cgroup/{file} && echo there; (echo 1 > /sys/fs/cgroup/{file}) 2>&1 | sed 's/.*: //'"
+    ));
     bundle.with_user_namespace();
     bundle.namespace("cgroup", None);
     assert_eq!(bundle.run("c").ok().stdout, "there\nRead-only file system\n");

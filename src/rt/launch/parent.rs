@@ -196,8 +196,9 @@ impl Work<'_, '_> {
             self.sync.go(Go::Mapped)?;
         }
         if let (Some(scope), Some(mut manager)) = (&plan.cgroup.scope, options.manager.take()) {
-            let entered =
-                self.steps.step("systemd's unit", || enter_scope(&mut manager, scope, &plan.cgroup, &self.state.id, pid));
+            let entered = self
+                .steps
+                .step("systemd's unit", || enter_scope(&mut manager, scope, &plan.cgroup, &self.state.id, pid));
             if let Err(error) = entered {
                 // A unit of that name is another's.
                 self.state.unit = None;
@@ -352,13 +353,7 @@ fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
 }
 
 /// Has systemd make the unit with init in it.
-fn enter_scope(
-    manager: &mut Manager,
-    scope: &cgroup::Scope,
-    plan: &cgroup::Plan,
-    id: &str,
-    pid: i32,
-) -> Result<()> {
+fn enter_scope(manager: &mut Manager, scope: &cgroup::Scope, plan: &cgroup::Plan, id: &str, pid: i32) -> Result<()> {
     manager.start(&scope.unit, &format!("container {id}"), pid, &scope.properties)?;
     join_scope(scope, plan, pid).or_else(|error| {
         manager.stop(&scope.unit)?;

@@ -15,10 +15,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup;
+use crate::cgroup::systemd::{Unit, properties};
 use crate::config::problem::{Problems, token};
 use crate::config::types::{Hooks, IdMapping, Spec};
 use crate::seccomp;
-use crate::cgroup::systemd::{Unit, properties};
 use host::{Host, Systemd};
 use options::Propagation;
 use process::{Process, Surroundings};
@@ -258,13 +258,7 @@ fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Proble
 }
 
 /// The cgroup by systemd's hands: `cgroupsPath` is `slice:prefix:name`.
-fn unit(
-    spec: &Spec<'_>,
-    request: &Request,
-    host: &Host,
-    systemd: &Systemd,
-    problems: &mut Problems,
-) -> cgroup::Plan {
+fn unit(spec: &Spec<'_>, request: &Request, host: &Host, systemd: &Systemd, problems: &mut Problems) -> cgroup::Plan {
     let linux = &spec.linux;
     let unit = match Unit::parse(linux.cgroups_path.as_deref().unwrap_or_default(), &request.id, systemd.user) {
         Ok(unit) => unit,

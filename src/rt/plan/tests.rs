@@ -96,8 +96,7 @@ fn golden_plan_with_systemd() {
     let systemd = super::host::Systemd { version: 252, control_group: String::new(), user: false };
     let mut document: Value = serde_json::from_str(DOCUMENTS[0].1).unwrap();
     document["linux"]["cgroupsPath"] = json!("system-web.slice:docker:0123");
-    document["linux"]["resources"] =
-        json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}, "cpu": {"shares": 512, "quota": 50_000},
+    document["linux"]["resources"] = json!({"memory": {"limit": 67_108_864, "swap": 134_217_728}, "cpu": {"shares": 512, "quota": 50_000},
             "pids": {"limit": 100}});
     document["annotations"]["org.systemd.property.TimeoutStopUSec"] = json!("uint64 10000000");
     let text = document.to_string();
@@ -113,13 +112,14 @@ fn golden(name: &str, text: &str, host: &Host) {
     validate(&spec, &mut problems);
     let plan = plan(&spec, &request(), host, &mut problems);
     assert_eq!(fatal(&problems), Vec::<&Problem>::new(), "{name}");
-    let planned: String = describe::text(&describe::lines(&plan))
-        .lines()
-        // How many instructions a filter takes is the machine's business.
-        .map(|line| {
-            if line.trim_start().starts_with("seccomp ") { "    seccomp\n".to_owned() } else { format!("{line}\n") }
-        })
-        .collect();
+    let planned: String =
+        describe::text(&describe::lines(&plan))
+            .lines()
+            // How many instructions a filter takes is the machine's business.
+            .map(|line| {
+                if line.trim_start().starts_with("seccomp ") { "    seccomp\n".to_owned() } else { format!("{line}\n") }
+            })
+            .collect();
     if std::env::var_os("RT_BLESS").is_some() {
         std::fs::write(&golden, &planned).unwrap();
     }
