@@ -670,6 +670,37 @@ fn why_a_v2_cgroup_does_not_serve_is_said() {
 }
 
 #[test]
+fn a_cgroup_is_given_to_the_containers_user_where_it_may_write_there() {
+    if !is_v2() {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    for (option, wanted) in [("rw", 100_000), ("ro", 0)] {
+        let mut bundle = place.bundle("mkdir /sys/fs/cgroup/own && echo made; exec sleep 100");
+        bundle.with_user_namespace();
+        for entry in bundle.config["mounts"].as_array_mut().unwrap() {
+            if entry["type"] == "cgroup" {
+                entry["options"] = json!(["nosuid", "noexec", "nodev", "relatime", option]);
+            }
+        }
+        let it = Running::start(&place, bundle);
+        let dir = dir_of(it.pid(), "pids");
+        for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            assert_eq!(fs::metadata(dir.join(file)).unwrap().uid(), wanted, "{option} {file}");
+        }
+        // Not what would let it raise its own limits.
+        for file in ["memory.max", "pids.max", "cgroup.freeze"] {
+            assert_eq!(fs::metadata(dir.join(file)).unwrap().uid(), 0, "{option} {file}");
+        }
+        if option == "rw" {
+            harness::wait_until("a cgroup of its own", || it.bundle.output() == "made\n");
+        }
+        place.rt(&["delete", "--force", &it.id]).ok();
+    }
+}
+
+#[test]
 fn a_user_namespace_without_a_cgroup_namespace_sees_cgroups_read_only() {
     let place = Place::new();
     let file = if is_v2() { "cgroup.procs" } else { "pids/cgroup.procs" };

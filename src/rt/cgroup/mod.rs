@@ -38,6 +38,9 @@ pub struct Plan {
     pub device_program: Option<Vec<Instruction>>,
     /// Devices are left to what the user may do anyhow where the program may not be loaded.
     pub devices_optional: bool,
+    /// v2: the user of the host who gets the directory, to make cgroups of its own below
+    /// (config-linux.md, "Cgroup ownership").
+    pub owner: Option<u32>,
     /// systemd makes the cgroup as a unit with these properties, and moves init there.
     pub scope: Option<Scope>,
     /// Init moves itself, which on v1 spares the wait that moving another process costs (see

@@ -348,6 +348,19 @@ pub fn unified_path(pid: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
+/// Gives a v2 directory to a user: itself, and the files that a delegate may write (cgroups(7)).
+pub fn give(path: &str, uid: u32) -> Result<()> {
+    let list = fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    for name in std::iter::once("").chain(list.lines()) {
+        match std::os::unix::fs::lchown(Path::new(path).join(name), Some(uid), None) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !name.is_empty() => {}
+            other => other.at(|| format!("/linux/cgroupsPath: giving cgroup {path} to user {uid}"))?,
+        }
+    }
+    Ok(())
+}
+
 /// Attaches the plan's device program. Without the right to, that is an error only where the plan
 /// says so.
 pub fn attach_devices(plan: &Plan, dir: &Dir) -> Result<()> {

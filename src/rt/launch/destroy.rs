@@ -65,7 +65,10 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
             first = result;
         }
     };
-    if let Some(unit) = &state.unit {
+    // A scope goes by itself when its last process has ended, and its directory with it.
+    if let Some(unit) = &state.unit
+        && state.cgroups.iter().any(|dir| Path::new(&*dir.path).exists())
+    {
         keep(Manager::connect(unit.user).and_then(|mut manager| manager.stop(unit)));
     }
     for dir in &state.cgroups {

@@ -214,6 +214,9 @@ impl Work<'_, '_> {
         }
         let dirs = &plan.cgroup.dirs;
         let writes = if self.state.cgroups.is_empty() { &[] } else { &*plan.cgroup.writes };
+        if let (Some(owner), Some(dir)) = (plan.cgroup.owner, plan.cgroup.v2()) {
+            self.steps.step("owner of the cgroup", || tree::give(&dir.path, owner))?;
+        }
         // The rules for devices first: between "deny all" and what is allowed again, an init that is
         // in the group already could not make its nodes.
         let (devices, limits) =

@@ -91,6 +91,9 @@ fn parent(plan: &Plan<'_>, lines: &mut Lines) {
     for dir in plan.cgroup.v1() {
         lines.parent("make cgroup", &*dir.path);
     }
+    if let (Some(owner), Some(dir)) = (plan.cgroup.owner, plan.cgroup.v2()) {
+        lines.parent("give", format!("{} to {owner}", dir.path));
+    }
     if let Some(program) = &plan.cgroup.device_program {
         lines.parent("device program", format!("{} instructions", program.len()));
     }

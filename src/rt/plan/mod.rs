@@ -169,6 +169,7 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
     };
     let mut cgroup = cgroup(spec, request, host, problems);
     cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
+    cgroup.owner = cgroup_owner(spec, &namespaces).filter(|_| cgroup.v2().is_some() && host.layout.v1.is_empty());
     cgroup.devices_optional = namespaces.has_user() || host.own_cgroup.is_some();
     let surroundings = Surroundings {
         user_namespace: namespaces.has_user(),
@@ -255,6 +256,26 @@ fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Proble
     let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
     plan.optional = asked.is_none() && plan.writes.iter().all(|write| write.file.starts_with("devices."));
     plan
+}
+
+/// The host's number of the container's user, where the container may make cgroups: it has a cgroup
+/// namespace of its own, and /sys/fs/cgroup to write to.
+fn cgroup_owner(spec: &Spec<'_>, namespaces: &Namespaces) -> Option<u32> {
+    let writable = spec.mounts.iter().any(|mount| {
+        mount.kind.as_deref().is_some_and(|kind| kind.starts_with("cgroup"))
+            && options::clean(&mount.destination) == "/sys/fs/cgroup"
+            && !mount.options.iter().any(|option| &**option == "ro")
+    });
+    let uid = spec.process.as_ref()?.user.uid;
+    if !namespaces.cgroup || !writable || namespaces.joins(libc::CLONE_NEWUSER) {
+        return None;
+    }
+    if !namespaces.makes(libc::CLONE_NEWUSER) {
+        return (uid != 0).then_some(uid);
+    }
+    let inside = |range: &&IdMapping| uid.checked_sub(range.container_id).is_some_and(|offset| offset < range.size);
+    let range = namespaces.uid_map.iter().find(inside)?;
+    Some(range.host_id + (uid - range.container_id))
 }
 
 /// The cgroup by systemd's hands: `cgroupsPath` is `slice:prefix:name`.
