@@ -65,10 +65,9 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
             first = result;
         }
     };
-    // A scope goes by itself when its last process has ended, and its directory with it.
-    if let Some(unit) = &state.unit
-        && state.cgroups.iter().any(|dir| Path::new(&*dir.path).exists())
-    {
+    // Also when its directory is gone, as a scope's is with its last process: systemd may know it a
+    // little longer, and another one of that name shall find the way free.
+    if let Some(unit) = &state.unit {
         keep(Manager::connect(unit.user).and_then(|mut manager| manager.stop(unit)));
     }
     for dir in &state.cgroups {

@@ -328,7 +328,12 @@ impl Work<'_, '_> {
             fs::read_to_string(Path::new(&dir.path).join(file))
                 .is_ok_and(|text| text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"))
         });
-        if out_of_memory {
+        // systemd takes a scope away with its last process, and the counter with it.
+        let taken = self.plan.cgroup.scope.is_some()
+            && self.plan.cgroup.writes.iter().any(|write| write.file == "memory.max")
+            && how.ends_with("signal 9")
+            && self.plan.cgroup.v2().is_some_and(|dir| !Path::new(&dir.path).exists());
+        if out_of_memory || taken {
             return anyhow!(
                 "/linux/resources/memory/limit: too small: the container's first process {how} for want of memory while it was set up"
             );
