@@ -515,6 +515,41 @@ fn a_terminal_in_the_foreground() {
 }
 
 #[test]
+fn on_the_callers_terminal_it_is_raw_and_follows_its_size() {
+    use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+    let place = Place::new();
+    let it = Running::new(&place);
+    let script = "stty size; trap 'echo resized; stty size; exit 3' WINCH; read line; echo \"got $line\"; while :; do sleep 0.05; done";
+    let args = ["exec", "--tty", &it.id, "sh", "-c", script];
+    let (master, child) = harness::console::on_terminal(&place, &args, 20, 70);
+    harness::console::read_terminal(&master, "20 70\r\n");
+    assert!(!tcgetattr(&master).unwrap().local_modes.contains(LocalModes::ICANON), "the caller's terminal is raw");
+    rustix::io::write(&master, b"hello\r").unwrap();
+    harness::console::read_terminal(&master, "got hello\r\n");
+    tcsetwinsize(&master, Winsize { ws_row: 25, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    harness::console::read_terminal(&master, "resized\r\n25 80\r\n");
+    assert_eq!(harness::finish(child).code, 3);
+    assert!(
+        tcgetattr(&master).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO),
+        "and is so no more"
+    );
+    // Ctrl-C goes to the program, not to rt.
+    let args = [
+        "exec",
+        "--tty",
+        &it.id,
+        "sh",
+        "-c",
+        "trap 'echo interrupted; exit 5' INT; echo ready; while :; do sleep 0.05; done",
+    ];
+    let (master, child) = harness::console::on_terminal(&place, &args, 20, 70);
+    harness::console::read_terminal(&master, "ready\r\n");
+    rustix::io::write(&master, b"\x03").unwrap();
+    harness::console::read_terminal(&master, "interrupted\r\n");
+    assert_eq!(harness::finish(child).code, 5);
+}
+
+#[test]
 fn a_terminal_through_a_console_socket() {
     let place = Place::new();
     let it = Running::new(&place);

@@ -13,7 +13,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use harness::{Bundle, Done, Place, RT, finish, has_capability, host, wait_until};
-use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OutputModes, Winsize, tcgetattr, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 
@@ -379,20 +378,6 @@ fn memory_policy() {
     }
 }
 
-/// Reads from a terminal until its other side is closed, or what was read ends with `until`.
-fn read_terminal(master: &OwnedFd, until: &str) -> String {
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    while until.is_empty() || !String::from_utf8_lossy(&text).ends_with(until) {
-        match rustix::io::read(master, &mut buffer) {
-            Ok(0) | Err(rustix::io::Errno::IO) => break,
-            Ok(length) => text.extend(&buffer[..length]),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 #[test]
 fn a_terminal_goes_to_the_console_socket() {
     let place = Place::new();
@@ -409,7 +394,7 @@ fn a_terminal_goes_to_the_console_socket() {
     let size = tcgetwinsize(&master).unwrap();
     assert_eq!((size.ws_row, size.ws_col), (33, 101));
     place.rt(&["start", &place.id("c")]).ok();
-    let text = read_terminal(&master, "");
+    let text = harness::console::read_terminal(&master, "");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[..3], ["/dev/pts/0"; 3], "{text}");
     assert_eq!(lines[3..5], ["/dev/pts/0", "33 101"], "{text}");
@@ -430,7 +415,7 @@ fn a_detached_run_sends_its_terminal_too() {
     place.rt(&["run", "--detach", "--bundle", bundle.path(), "--console-socket", socket.to_str().unwrap(), &id]).ok();
     let master = harness::console::receive(&listener);
     rustix::io::write(&master, b"hello\n").unwrap();
-    assert!(read_terminal(&master, "").contains("got hello\n"));
+    assert!(harness::console::read_terminal(&master, "").contains("got hello\n"));
     // A terminal without a taker is an error, and so is a taker without a terminal.
     bundle.create("d", &[]).fails_with("--console-socket");
     bundle.set("/process/terminal", json!(false));
@@ -441,22 +426,9 @@ fn a_detached_run_sends_its_terminal_too() {
 
 /// A pseudo-terminal of the host, and `rt run` on it.
 fn run_on_terminal(bundle: &Bundle<'_>, rows: u16, columns: u16) -> (OwnedFd, Child) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     bundle.write();
-    // setsid makes it the controlling terminal: without that a resize would signal nobody.
-    let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait", RT, "--root"]).arg(&bundle.place.root).args([
-        "run",
-        "--bundle",
-        bundle.path(),
-        &bundle.place.id("c"),
-    ]);
-    command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
-    (master, command.spawn().unwrap())
+    let id = bundle.place.id("c");
+    harness::console::on_terminal(bundle.place, &["run", "--bundle", bundle.path(), &id], rows, columns)
 }
 
 #[test]
@@ -467,12 +439,12 @@ fn a_foreground_run_is_on_the_callers_terminal() {
     );
     bundle.set("/process/terminal", json!(true));
     let (master, child) = run_on_terminal(&bundle, 20, 70);
-    let text = read_terminal(&master, "20 70\r\n");
+    let text = harness::console::read_terminal(&master, "20 70\r\n");
     assert!(text.starts_with("/dev/pts/0\r\n20 70\r\n"), "{text}");
     rustix::io::write(&master, b"hello\r").unwrap();
-    read_terminal(&master, "got hello\r\n");
+    harness::console::read_terminal(&master, "got hello\r\n");
     tcsetwinsize(&master, Winsize { ws_row: 25, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-    read_terminal(&master, "resized\r\n25 80\r\n");
+    harness::console::read_terminal(&master, "resized\r\n25 80\r\n");
     assert_eq!(finish(child).code, 3);
     let modes = tcgetattr(&master).unwrap();
     assert!(
@@ -487,7 +459,7 @@ fn all_of_a_terminals_output_arrives() {
     let mut bundle = place.bundle("seq 20000");
     bundle.set("/process/terminal", json!(true));
     let (master, child) = run_on_terminal(&bundle, 20, 70);
-    let text = read_terminal(&master, "\r\n20000\r\n");
+    let text = harness::console::read_terminal(&master, "\r\n20000\r\n");
     assert_eq!(text.lines().count(), 20000);
     assert_eq!(finish(child).code, 0);
     // The caller's output may be a pipe all the same.

@@ -1,11 +1,16 @@
-//! The engine's end of a console socket.
+//! Terminals: the engine's end of a console socket, and `rt` on a terminal of the caller's.
 
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::process::{Child, Command};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::{Place, RT};
 
 /// Takes the one terminal that a runtime sends.
 pub fn receive(listener: &UnixListener) -> OwnedFd {
@@ -25,4 +30,32 @@ pub fn receive(listener: &UnixListener) -> OwnedFd {
     (&socket).read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"", "the socket is closed after one message");
     master
+}
+
+/// Reads from a terminal until its other side is closed, or what was read ends with `until`.
+pub fn read_terminal(master: &OwnedFd, until: &str) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    while until.is_empty() || !String::from_utf8_lossy(&text).ends_with(until) {
+        match rustix::io::read(master, &mut buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => break,
+            Ok(length) => text.extend(&buffer[..length]),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A pseudo-terminal of the host, and `rt` with these arguments on it.
+pub fn on_terminal(place: &Place, args: &[&str], rows: u16, columns: u16) -> (OwnedFd, Child) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    // setsid makes it the controlling terminal: without that a resize would signal nobody.
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", RT, "--root"]).arg(&place.root).args(args);
+    command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+    (master, command.spawn().unwrap())
 }
