@@ -26,7 +26,7 @@ use rustix::process::{
 };
 use rustix::thread::{CpuSet, sched_setaffinity, set_thread_res_gid, set_thread_res_uid};
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Label};
 use super::process::{Traits, attributes, become_user, execute};
 use super::resolve::Tree;
 use super::sync::{Channel, Go, Said, pair};
@@ -292,9 +292,7 @@ impl Inside {
         }
         // Before anybody inside can see us.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
-        let labels = exec.process.apparmor.is_some() || exec.process.selinux.is_some();
-        let proc = if labels { Some(Kernel::open()?) } else { None };
-        self.join(exec)?;
+        let labels = self.join(exec)?;
         // Cleared by the clone and by changes of ids, so once more.
         set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())?;
         setsid().at(|| "starting a session".into())?;
@@ -312,8 +310,8 @@ impl Inside {
             memory_policy: exec.state.memory_policy.as_ref(),
             limits_from_outside: exec.joins(libc::CLONE_NEWUSER),
         };
-        attributes(process, &traits, slave.as_ref(), proc.as_ref())?;
-        drop((slave, proc));
+        attributes(process, &traits, slave.as_ref(), &labels)?;
+        drop((slave, labels));
         let found = become_user(process, exec.filter.as_ref())?;
         set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
         self.sync.say(&Said::Ready)?;
@@ -330,8 +328,14 @@ impl Inside {
         sys::close_all_but(&mut keep).at(|| "closing descriptors".into())
     }
 
-    /// Into all namespaces of init at once (setns(2) with a pidfd, Linux 5.8), and to its root.
-    fn join(&self, exec: &Exec<'_>) -> Result<()> {
+    /// Into all namespaces of init at once (setns(2) with a pidfd, Linux 5.8), and to its root. Gives
+    /// out what the host's procfs had to be open for, and holds nothing of the host afterwards.
+    fn join(&self, exec: &Exec<'_>) -> Result<Vec<Label>> {
+        let has_label = exec.process.apparmor.is_some() || exec.process.selinux.is_some();
+        let proc = if has_label { Some(Kernel::open()?) } else { None };
+        let open = |proc: Option<Kernel>| proc.map_or(Ok(Vec::new()), |proc| proc.label_files(&exec.process));
+        // An extra process's own files would be of no use to the one that goes on.
+        let (mut labels, proc) = if self.staged { (Vec::new(), proc) } else { (open(proc)?, None) };
         let pid = if self.staged { 0 } else { libc::CLONE_NEWPID as u64 };
         let kinds = exec.state.namespaces & !pid;
         if kinds != 0 {
@@ -340,7 +344,7 @@ impl Inside {
         if self.staged {
             // The sibling goes on; this process has done its work.
             match sys::clone3(libc::CLONE_PARENT as u64, None) {
-                Ok(sys::Cloned::Child) => {}
+                Ok(sys::Cloned::Child) => labels = open(proc)?,
                 Ok(sys::Cloned::Parent { pid, .. }) => {
                     let _ = self.sync.say(&Said::Pid(pid));
                     std::process::exit(0);
@@ -365,7 +369,7 @@ impl Inside {
             }
             set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
         }
-        Ok(())
+        Ok(labels)
     }
 
     fn terminal(&self, console: Option<OwnedFd>, size: (u16, u16)) -> Result<OwnedFd> {

@@ -103,12 +103,18 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     };
     // The mode bits of what is made must be exact.
     umask(Mode::empty());
-    let labels = plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
-    let proc = if labels || !plan.sysctl.is_empty() { Some(Kernel::open()?) } else { None };
+    let has_label =
+        plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
+    let proc = if has_label || !plan.sysctl.is_empty() { Some(Kernel::open()?) } else { None };
+    let labels = match (&proc, &plan.process) {
+        (Some(proc), Some(process)) => proc.label_files(process)?,
+        _ => Vec::new(),
+    };
     let tree = build_root(init, steps, &mut enter_cgroup)?;
     if !plan.sysctl.is_empty() {
         steps.step("sysctl", || proc.as_ref().map_or(Ok(()), |proc| proc.sysctl(plan)))?;
     }
+    drop(proc);
     let slave = match plan.process.as_ref().and_then(|process| process.terminal) {
         Some(size) => steps.step("terminal", || open_terminal(init, &tree, size)).map(Some)?,
         None => None,
@@ -126,8 +132,8 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         memory_policy: plan.memory_policy.as_ref(),
         limits_from_outside: plan.namespaces.has_user(),
     };
-    steps.step("process attributes", || attributes(process, &traits, slave.as_ref(), proc.as_ref()))?;
-    drop((slave, proc));
+    steps.step("process attributes", || attributes(process, &traits, slave.as_ref(), &labels))?;
+    drop((slave, labels));
     let found = steps.step("identity and program", || become_user(process, plan.seccomp.as_ref()))?;
     if timeline.is_on() {
         init.sync.say(&Said::Timeline(timeline.encode()))?;

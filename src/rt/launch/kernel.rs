@@ -27,11 +27,14 @@ impl Kernel {
         Ok(Kernel(proc))
     }
 
-    /// Writes one file of procfs, and nothing that is mounted or linked over it.
-    fn write(&self, path: &str, value: &str) -> rustix::io::Result<()> {
+    /// Opens one file of procfs, and nothing that is mounted or linked over it.
+    fn open_at(&self, path: &str) -> rustix::io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        rustix::io::write(&file, value.as_bytes()).map(drop)
+        openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    fn write(&self, path: &str, value: &str) -> rustix::io::Result<()> {
+        rustix::io::write(&self.open_at(path)?, value.as_bytes()).map(drop)
     }
 
     /// Sets the kernel parameters of the plan.
@@ -45,17 +48,34 @@ impl Kernel {
         Ok(())
     }
 
-    /// Labels for the next execve.
-    pub(super) fn labels(&self, process: &Process<'_>) -> Result<()> {
+    /// Opens the files that take the labels for the caller's next execve. They stay the caller's own
+    /// wherever it goes, and lead nowhere else, as the directory would.
+    pub(super) fn label_files(&self, process: &Process<'_>) -> Result<Vec<Label>> {
+        let mut labels = Vec::new();
         if let Some(profile) = process.apparmor.filter(|profile| *profile != "unconfined") {
-            let value = format!("exec {profile}");
-            self.write("self/attr/apparmor/exec", &value)
-                .or_else(|_| self.write("self/attr/exec", &value))
-                .at(|| format!("/process/apparmorProfile: changing to {profile}"))?;
+            let what = format!("/process/apparmorProfile: changing to {profile}");
+            let file = self.open_at("self/attr/apparmor/exec").or_else(|_| self.open_at("self/attr/exec"));
+            labels.push(Label { file: file.at(|| what.clone())?, value: format!("exec {profile}"), what });
         }
         if let Some(label) = process.selinux {
-            self.write("self/attr/exec", label).at(|| format!("/process/selinuxLabel: changing to {label}"))?;
+            let what = format!("/process/selinuxLabel: changing to {label}");
+            let file = self.open_at("self/attr/exec").at(|| what.clone())?;
+            labels.push(Label { file, value: label.to_owned(), what });
         }
-        Ok(())
+        Ok(labels)
+    }
+}
+
+/// A label for the next execve, and where it goes.
+#[derive(Debug)]
+pub(super) struct Label {
+    file: OwnedFd,
+    value: String,
+    what: String,
+}
+
+impl Label {
+    pub(super) fn set(&self) -> Result<()> {
+        rustix::io::write(&self.file, self.value.as_bytes()).at(|| self.what.clone()).map(drop)
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Mode, Uid, fchown, fstat, major, minor};
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
 
-use super::kernel::Kernel;
+use super::kernel::Label;
 use super::{identity, limits, program, terminal, users};
 use crate::plan::process::Process;
 use crate::seccomp::Filter;
@@ -38,7 +38,7 @@ pub(super) fn attributes(
     process: &Process<'_>,
     traits: &Traits<'_>,
     slave: Option<&OwnedFd>,
-    proc: Option<&Kernel>,
+    labels: &[Label],
 ) -> Result<()> {
     if let Some(domain) = traits.personality {
         nix::sys::personality::set(nix::sys::personality::Persona::from_bits_retain(domain as i32))
@@ -50,9 +50,7 @@ pub(super) fn attributes(
     if !traits.limits_from_outside {
         limits::apply(process, 0)?;
     }
-    if let Some(proc) = proc {
-        proc.labels(process)?;
-    }
+    labels.iter().try_for_each(Label::set)?;
     if let Some(slave) = slave {
         terminal::take(slave)?;
     }
