@@ -161,6 +161,10 @@ fn not_joined(error: Errno, what: &str) -> anyhow::Error {
     match error {
         // Init has ended since we looked.
         Errno::SRCH | Errno::NOMEM => stopped(),
+        Errno::AGAIN => anyhow!(
+            "cloning the process: {}: the container is at its limit of processes (/linux/resources/pids/limit), or the user at RLIMIT_NPROC",
+            errno(error)
+        ),
         error => anyhow!("joining {what} of the container: {}", errno(error)),
     }
 }
