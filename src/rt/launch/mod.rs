@@ -22,6 +22,7 @@
 //! that the program is executed. [`exec`] has a table of its own. Either side's death ends the other's wait; until *ready*, the
 //! kernel also kills init when the parent dies.
 
+mod cgroups;
 mod copy_up;
 pub mod destroy;
 pub mod exec;

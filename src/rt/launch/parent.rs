@@ -11,12 +11,12 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use super::init::Init;
 use super::sync::{Channel, Go, Said, pair};
 use super::timeline::{Span, Timeline};
-use super::{destroy, hook, init, limits, netdev, rootfs, stage, userns};
+use super::{cgroups, destroy, hook, init, limits, netdev, rootfs, stage, userns};
 use crate::cgroup::systemd::Manager;
-use crate::cgroup::{self, tree};
+use crate::cgroup::tree;
 use crate::config;
+use crate::plan::Plan;
 use crate::plan::rootfs::{Step, What};
-use crate::plan::{Plan, host};
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
 use crate::sys;
@@ -105,7 +105,7 @@ fn start<'p>(
     started: &mut Option<OwnedFd>,
 ) -> Result<Launched> {
     let mut steps = Timeline::new(options.timeline);
-    steps.step("cgroup is free", || check_free(&plan.cgroup, state))?;
+    steps.step("cgroup is free", || cgroups::check_free(&plan.cgroup, state))?;
     steps.step("state", || entry.write_first(state))?;
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
@@ -121,7 +121,9 @@ fn start<'p>(
     let (ours, theirs) = pair()?;
     // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work.
     let into = match plan.cgroup.v2() {
-        Some(dir) if plan.cgroup.scope.is_none() && make_cgroups(&plan.cgroup, Which::V2, state, &mut steps)? => {
+        Some(dir)
+            if plan.cgroup.scope.is_none() && cgroups::make(&plan.cgroup, cgroups::Which::V2, state, &mut steps)? =>
+        {
             Some(tree::open(&dir.path).at(|| format!("opening cgroup {}", dir.path))?)
         }
         _ => None,
@@ -196,9 +198,9 @@ impl Work<'_, '_> {
             self.sync.go(Go::Mapped)?;
         }
         if let (Some(scope), Some(mut manager)) = (&plan.cgroup.scope, options.manager.take()) {
-            let entered = self
-                .steps
-                .step("systemd's unit", || enter_scope(&mut manager, scope, &plan.cgroup, &self.state.id, pid));
+            let entered = self.steps.step("systemd's unit", || {
+                cgroups::enter_scope(&mut manager, scope, &plan.cgroup, &self.state.id, pid)
+            });
             if let Err(error) = entered {
                 // A unit of that name is another's.
                 self.state.unit = None;
@@ -208,7 +210,7 @@ impl Work<'_, '_> {
             self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
         }
         let v1 = plan.cgroup.v1();
-        let made = !v1.is_empty() && make_cgroups(&plan.cgroup, Which::V1, self.state, &mut self.steps)?;
+        let made = !v1.is_empty() && cgroups::make(&plan.cgroup, cgroups::Which::V1, self.state, &mut self.steps)?;
         if made && !plan.cgroup.by_init {
             self.steps.step("join cgroups", || v1.iter().try_for_each(|dir| tree::join(&dir.path, pid)))?;
         }
@@ -342,75 +344,6 @@ impl Work<'_, '_> {
     }
 }
 
-/// Refuses a cgroup that is in use, and notes what is there already: neither a failure nor `delete` may
-/// remove that.
-fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
-    for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups) {
-        match tree::exists_free(dir) {
-            Ok(false) => {}
-            Ok(true) => known.owner = Ownership::Foreign,
-            Err(error) => {
-                // Nothing of it is ours to remove.
-                state.cgroups.clear();
-                state.unit = None;
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Has systemd make the unit with init in it.
-fn enter_scope(manager: &mut Manager, scope: &cgroup::Scope, plan: &cgroup::Plan, id: &str, pid: i32) -> Result<()> {
-    manager.start(&scope.unit, &format!("container {id}"), pid, &scope.properties)?;
-    join_scope(scope, plan, pid).or_else(|error| {
-        manager.stop(&scope.unit)?;
-        Err(error)
-    })
-}
-
-fn join_scope(scope: &cgroup::Scope, plan: &cgroup::Plan, pid: i32) -> Result<()> {
-    let Some(dir) = plan.v2() else { return Ok(()) };
-    if scope.unit.is_slice() {
-        // systemd puts no process into a slice.
-        return tree::join(&dir.path, pid);
-    }
-    let is = tree::unified_path(&pid.to_string()).unwrap_or_default();
-    if dir.path != format!("{}{is}", dir.mount.trim_end_matches('/')) {
-        bail!("/linux/cgroupsPath: systemd put the container into cgroup {is}, and {} was expected", dir.path);
-    }
-    Ok(())
-}
-
-/// The part of a cgroup's directories that is made in one go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    V1,
-    V2,
-}
-
-/// Makes the directories; says whether there are any. The state learns which are new: what was there
-/// before is neither emptied nor removed, in whichever hierarchy it is.
-fn make_cgroups(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, steps: &mut Timeline) -> Result<bool> {
-    let is_wanted = |dir: &cgroup::Dir| dir.is_v2() == (which == Which::V2);
-    let made = steps.step("make cgroups", || {
-        for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups).filter(|(dir, _)| is_wanted(dir)) {
-            match tree::make(dir, &plan.enable) {
-                Ok(true) => known.owner = Ownership::Ours,
-                Ok(false) => known.owner = Ownership::Foreign,
-                Err(error) if plan.optional && may_not(&error) => return Ok(false),
-                Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
-            }
-        }
-        Ok(true)
-    })?;
-    if !made {
-        state.own_cgroups().try_for_each(tree::remove)?;
-        state.cgroups.clear();
-    }
-    Ok(made)
-}
-
 /// Why the first process could not be cloned.
 fn not_cloned(plan: &Plan<'_>, into_cgroup: bool, error: rustix::io::Errno) -> anyhow::Error {
     let entry = plan.cgroup.v2().filter(|_| into_cgroup).and_then(|dir| tree::explain_entry(dir, error));
@@ -440,12 +373,6 @@ fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
             .push(open().map_err(|error: anyhow::Error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
     }
     Ok(opened)
-}
-
-/// Without a path or a limit in the document, a user who may not make cgroups does without.
-fn may_not(error: &std::io::Error) -> bool {
-    let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT));
-    denied && !host::is_root()
 }
 
 /// The parent's own pid and time namespaces for its children, while they are others. Hooks that it

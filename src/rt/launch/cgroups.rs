@@ -1,0 +1,91 @@
+//! The parent's work on a container's cgroup: is it free, making it, having systemd make it.
+
+use anyhow::{Result, bail};
+
+use super::timeline::Timeline;
+use crate::cgroup::systemd::Manager;
+use crate::cgroup::{self, tree};
+use crate::plan::host;
+use crate::state::{Ownership, State};
+use crate::sys::error::At;
+
+/// Refuses a cgroup that is in use, and notes what is there already: neither a failure nor `delete` may
+/// remove that.
+pub(super) fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
+    for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups) {
+        match tree::exists_free(dir) {
+            Ok(false) => {}
+            Ok(true) => known.owner = Ownership::Foreign,
+            Err(error) => {
+                // Nothing of it is ours to remove.
+                state.cgroups.clear();
+                state.unit = None;
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has systemd make the unit with init in it.
+pub(super) fn enter_scope(
+    manager: &mut Manager,
+    scope: &cgroup::Scope,
+    plan: &cgroup::Plan,
+    id: &str,
+    pid: i32,
+) -> Result<()> {
+    manager.start(&scope.unit, &format!("container {id}"), pid, &scope.properties)?;
+    join_scope(scope, plan, pid).or_else(|error| {
+        manager.stop(&scope.unit)?;
+        Err(error)
+    })
+}
+
+fn join_scope(scope: &cgroup::Scope, plan: &cgroup::Plan, pid: i32) -> Result<()> {
+    let Some(dir) = plan.v2() else { return Ok(()) };
+    if scope.unit.is_slice() {
+        // systemd puts no process into a slice.
+        return tree::join(&dir.path, pid);
+    }
+    let is = tree::unified_path(&pid.to_string()).unwrap_or_default();
+    if dir.path != format!("{}{is}", dir.mount.trim_end_matches('/')) {
+        bail!("/linux/cgroupsPath: systemd put the container into cgroup {is}, and {} was expected", dir.path);
+    }
+    Ok(())
+}
+
+/// The part of a cgroup's directories that is made in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    V1,
+    V2,
+}
+
+/// Makes the directories; says whether there are any. The state learns which are new: what was there
+/// before is neither emptied nor removed, in whichever hierarchy it is.
+pub(super) fn make(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, steps: &mut Timeline) -> Result<bool> {
+    let is_wanted = |dir: &cgroup::Dir| dir.is_v2() == (which == Which::V2);
+    let made = steps.step("make cgroups", || {
+        for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups).filter(|(dir, _)| is_wanted(dir)) {
+            match tree::make(dir, &plan.enable) {
+                Ok(true) => known.owner = Ownership::Ours,
+                Ok(false) => known.owner = Ownership::Foreign,
+                Err(error) if plan.optional && may_not(&error) => return Ok(false),
+                Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
+            }
+        }
+        Ok(true)
+    })?;
+    if !made {
+        state.own_cgroups().try_for_each(tree::remove)?;
+        state.cgroups.clear();
+    }
+    Ok(made)
+}
+
+/// Without a path or a limit in the document, a user who may not make cgroups does without.
+fn may_not(error: &std::io::Error) -> bool {
+    let denied = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT));
+    denied && !host::is_root()
+}
