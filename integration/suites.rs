@@ -41,6 +41,13 @@ fn containerd() {
     assert!(text.lines().any(|line| line.starts_with("containerd: ") && line.ends_with(" 0 failed")), "{text}");
 }
 
+/// The guest keeps what its README says: statuses, arguments, users, time limits, nothing left.
+#[test]
+fn guest() {
+    let text = suite("integration/guest/selftest", &[]);
+    assert!(text.contains("ok 1 ") && !text.contains("not ok"), "{text}");
+}
+
 /// The benchmark works and shows all contenders; what it measures never fails a test.
 #[test]
 fn benchmark() {

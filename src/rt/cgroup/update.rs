@@ -48,14 +48,17 @@ pub fn complete(resources: &mut Resources<'_>, layout: &Layout) {
         memory.limit = read("memory", "memory.limit_in_bytes", "memory.max").map(|text| number(&text));
     }
     // v2 has both in one file, and systemd wants both to work out its own.
-    if layout.find("cpu").is_none()
-        && let Some(cpu) = &mut resources.cpu
-        && (cpu.quota.is_some() != cpu.period.is_some())
-        && let Some(text) = read("cpu", "", "cpu.max")
-        && let Some((quota, period)) = text.trim().split_once(' ')
+    if let Some(cpu) = &mut resources.cpu
+        && cpu.quota.is_some() != cpu.period.is_some()
     {
-        cpu.quota = cpu.quota.or_else(|| Some(number(quota)));
-        cpu.period = cpu.period.or_else(|| period.parse().ok());
+        let both = read("cpu", "cpu.cfs_quota_us", "cpu.max").unwrap_or_default();
+        let quota = both.split_whitespace().next().map(number);
+        let period = match both.split_whitespace().nth(1) {
+            Some(period) => period.parse().ok(),
+            None => read("cpu", "cpu.cfs_period_us", "").and_then(|text| text.trim().parse().ok()),
+        };
+        cpu.quota = cpu.quota.or(quota);
+        cpu.period = cpu.period.or(period);
     }
 }
 

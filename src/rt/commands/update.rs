@@ -57,8 +57,7 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
             if let Some(unit) = &state.unit {
                 // It would bring the old limits back with its next reload.
                 let mut manager = Manager::connect(unit.user)?;
-                let limits = systemd::limits(&resources, layout.v1.is_empty(), manager.version);
-                manager.set(unit, &limits)?;
+                manager.set(unit, &systemd::changes(&resources, layout.v1.is_empty(), manager.version))?;
             }
             if resources.devices.is_empty() { Ok(()) } else { update::devices(&resources, &layout) }
         };

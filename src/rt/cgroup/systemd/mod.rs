@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow, bail};
 
 use address::{Address, addresses};
 use bus::{Bus, Error, LIMIT};
-pub use properties::{Property, limits, properties};
+pub use properties::{Property, changes, properties};
 pub use unit::Unit;
 use wire::{Call, Message, NO_REPLY, Value};
 

@@ -59,8 +59,17 @@ pub fn properties(
     list
 }
 
-/// The limits alone: what `update` changes.
-pub fn limits(resources: &Resources<'_>, v2: bool, version: u32) -> Vec<Property> {
+/// What `update` changes: the limits, and the devices where there is a word on them.
+pub fn changes(resources: &Resources<'_>, v2: bool, version: u32) -> Vec<Property> {
+    let mut list = limits(resources, v2, version);
+    if !v2 && !resources.devices.is_empty() {
+        list.extend(devices::allowed(resources, version));
+    }
+    list
+}
+
+/// The limits alone.
+fn limits(resources: &Resources<'_>, v2: bool, version: u32) -> Vec<Property> {
     let mut limits = Limits { v2, version, list: Vec::new() };
     limits.memory(resources.memory.as_ref());
     limits.cpu(resources.cpu.as_ref());
