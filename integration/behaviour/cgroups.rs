@@ -808,6 +808,69 @@ fn limits_wait_until_the_container_is_set_up() {
     assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
 }
 
+/// A property of a unit, as systemd has it.
+fn property(unit: &str, name: &str) -> String {
+    harness::host(&format!("systemctl show --value --property {name} {unit}")).ok().stdout.trim().to_owned()
+}
+
+#[test]
+fn systemd_knows_the_container_as_a_unit() {
+    if !harness::systemd() {
+        return;
+    }
+    let place = Place::new();
+    let unit = format!("rttest-{}.scope", place.id("x"));
+    let mut bundle = place.bundle("exec sleep 100");
+    bundle.set("/linux/cgroupsPath", json!(format!("system-rttest.slice:rttest:{}", place.id("x"))));
+    bundle.set("/linux/resources", json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 30}}));
+    bundle.set(
+        "/annotations",
+        json!({"org.systemd.property.TimeoutStopUSec": "uint64 7000000",
+        "org.systemd.property.Documentation": "['man:rt(1)']"}),
+    );
+    let it = Running::start(&place, bundle);
+    let memory = if is_v2() { "MemoryMax" } else { "MemoryLimit" };
+    let get = |name: &str| property(&unit, name);
+    assert_eq!(
+        [get("ActiveState"), get("Slice"), get(memory), get("TasksMax")],
+        ["active", "system-rttest.slice", "67108864", "30"]
+    );
+    assert_eq!([get("TimeoutStopUSec"), get("Documentation"), get("Delegate")], ["7s", "\"man:rt(1)\"", "yes"]);
+    let dir = dir_of(it.pid(), "pids");
+    assert!(dir.ends_with(format!("system.slice/system-rttest.slice/{unit}")), "{}", dir.display());
+    it.update(&["--memory", "32M", "--pids-limit", "20"]).ok();
+    assert_eq!([get(memory), get("TasksMax")], ["33554432", "20"]);
+    // What systemd writes anew is what was asked for.
+    harness::host("systemctl daemon-reload").ok();
+    assert_eq!([it.file(LIMIT), it.file(PIDS)], ["33554432", "20"]);
+    // Its name is taken.
+    let mut other = place.bundle("true");
+    other.config = it.bundle.config.clone();
+    other.set("/root/path", json!(it.bundle.rootfs("/")));
+    other.create("d", &[]).fails_with("/linux/cgroupsPath");
+    assert_eq!(get("ActiveState"), "active");
+    place.rt(&["delete", "--force", &it.id]).ok();
+    assert_eq!(get("ActiveState"), "inactive");
+    assert!(!dir.exists());
+    for (annotations, words) in [
+        (json!({"org.systemd.property.TimeoutStopUSec": "soon"}), "/annotations/org.systemd.property.TimeoutStopUSec"),
+        (json!({"org.systemd.property.TimeoutStopUSec": "'7s'"}), "another type"),
+        (json!({"org.systemd.property.No Name": "1"}), "/annotations/org.systemd.property.No Name"),
+        (json!({"org.systemd.property.Slice": "'x.slice'"}), "/annotations/org.systemd.property.Slice"),
+    ] {
+        other.set("/annotations", annotations);
+        other.create("d", &[]).fails_with(words);
+    }
+    other.set("/annotations", json!({}));
+    for path in
+        ["system.slice:rt", "a:b:c:d", "system:rt:x", "/system.slice/x", "system.slice:rt:a/b", "a--b.slice:rt:x"]
+    {
+        other.set("/linux/cgroupsPath", json!(path));
+        other.create("d", &[]).fails_with("/linux/cgroupsPath");
+    }
+    assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
+}
+
 #[test]
 fn on_v2() {
     guest::run_again(&[], &["RT_TEST_IN=v2"]);
