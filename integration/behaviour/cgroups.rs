@@ -368,13 +368,54 @@ fn what_cannot_be_set_changes_nothing() {
     ] {
         it.update_with(&bad).fails_with(words);
     }
-    it.update(&[]).fails_with("nothing to change");
+    // Nothing to change is no error: engines send empty objects.
+    it.update(&[]).ok();
+    it.update_with(&json!({})).ok();
+    it.update(&["--l3-cache-schema", "L3:0=f", "--pids-limit", "7"]).fails_with("no resctrl group");
     it.update(&["--resources", "/nonexistent"]).fails_with("no such file or directory");
     assert_eq!((it.file(LIMIT), it.file(PIDS)), ("67108864".to_owned(), "30".to_owned()));
     place.rt(&["update", "--pids-limit", "1", "nobody"]).fails_with("does not exist");
     place.rt(&["kill", &it.id, "KILL"]).ok();
     place.wait_for(&it.id, "stopped");
     it.update(&["--pids-limit", "9"]).fails_with("container not running");
+}
+
+/// Files that hold more than the one value are put back as well.
+#[test]
+fn what_was_set_before_a_failure_is_taken_back() {
+    if harness::cgroup::mount_of("memory").is_none() || !has("cpu") {
+        return;
+    }
+    let place = Place::new();
+    let it = Running::new(&place, "exec sleep 100", &json!({}));
+    let control = || it.file(("memory", "memory.oom_control", ""));
+    it.update_with(&json!({"memory": {"disableOOMKiller": true}, "cpu": {"quota": 5}})).fails_with("/cpu");
+    assert!(control().starts_with("oom_kill_disable 0"), "{}", control());
+    it.update_with(&json!({"memory": {"disableOOMKiller": true}})).ok();
+    assert!(control().starts_with("oom_kill_disable 1"));
+    it.update_with(&json!({"memory": {"disableOOMKiller": false}})).ok();
+    assert!(control().starts_with("oom_kill_disable 0"));
+}
+
+/// What engines send for privileged containers with every change.
+#[test]
+fn a_container_that_may_use_everything_loses_nothing_for_a_moment() {
+    let place = Place::new();
+    let all = json!([{"allow": true, "access": "rwm"}]);
+    let script = "while :; do : < /dev/zero || exit 9; : < /dev/null || exit 8; done";
+    let it = Running::start(&place, device_bundle(&place, script, all.clone()));
+    if let Some(mount) = harness::cgroup::mount_of("devices").filter(|_| !harness::systemd()) {
+        // One below would refuse "deny all".
+        fs::create_dir(mount.join(&it.id).join("kid")).unwrap();
+    }
+    for limit in 0..20 {
+        let mut resources = json!({"devices": all});
+        if has("pids") {
+            resources["pids"] = json!({"limit": 70 + limit});
+        }
+        it.update_with(&resources).ok();
+    }
+    assert_eq!(place.state(&it.id)["status"], "running");
 }
 
 #[test]
@@ -419,8 +460,16 @@ fn paused_processes_stand_still() {
     place.wait_for(&it.id, "stopped");
     place.rt(&["pause", &it.id]).fails_with("container not running");
     place.rt(&["delete", &it.id]).ok();
-    // Created ones can be paused as well, and forced away.
-    let it = Running::new(&place, "exec sleep 100", &json!({}));
+    // Created ones can be paused as well, and go on waiting for start.
+    let bundle = place.bundle("exec sleep 100");
+    bundle.create("c", &[]).ok();
+    place.rt(&["pause", &it.id]).ok();
+    assert_eq!(place.state(&it.id)["status"], "paused");
+    place.rt(&["start", &it.id]).fails_with("cannot start a paused container");
+    place.rt(&["resume", &it.id]).ok();
+    assert_eq!(place.state(&it.id)["status"], "created");
+    place.rt(&["start", &it.id]).ok();
+    // Or are forced away.
     place.rt(&["pause", &it.id]).ok();
     place.rt(&["delete", "--force", &it.id]).ok();
 }
@@ -463,6 +512,87 @@ fn without_a_pid_namespace_all_are_killed() {
     place.rt(&["kill", "--all", &it.id, "9"]).ok();
     place.rt(&["delete", &it.id]).ok();
     assert!(!dir.exists());
+}
+
+/// A directory that was there before is not removed, but what runs in it is the container's.
+#[test]
+fn in_a_cgroup_of_others_all_processes_are_killed_as_well() {
+    if harness::systemd() {
+        return;
+    }
+    let place = Place::new();
+    let mut mounts: Vec<_> =
+        ["cpu", "cpuset", "memory", "pids", "freezer", "devices", "blkio", "cpuacct", "name=systemd"]
+            .iter()
+            .filter_map(|controller| harness::cgroup::mount_of(controller))
+            .collect();
+    if is_v2() {
+        mounts = vec!["/sys/fs/cgroup".into()];
+    }
+    mounts.dedup();
+    let parents: Vec<_> = mounts.iter().map(|mount| mount.join(place.id("parent"))).collect();
+    for dir in &parents {
+        fs::create_dir(dir).unwrap();
+    }
+    let mut bundle = place.bundle("sleep 1000 & setsid sleep 1001 & exec sleep 1002");
+    bundle.namespace("pid", None);
+    bundle.set("/linux/cgroupsPath", json!(format!("/{}", place.id("parent"))));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let it = Running::start(&place, bundle);
+        let count = || fs::read_to_string(parents[0].join("cgroup.procs")).unwrap().lines().count();
+        harness::wait_until("three processes", || count() == 3);
+        // Below may be somebody else's.
+        let mut stranger = Command::new("sleep").arg("100").spawn().unwrap();
+        let below = (!is_v2()).then(|| parents[0].join("kid"));
+        if let Some(dir) = &below {
+            fs::create_dir(dir).unwrap();
+            let _ = fs::write(dir.join("cgroup.procs"), stranger.id().to_string());
+        }
+        place.rt(&["kill", "--all", &it.id, "9"]).ok();
+        place.wait_for(&it.id, "stopped");
+        harness::wait_until("no process", || count() == 0);
+        place.rt(&["delete", "--force", &it.id]).ok();
+        let lives = stranger.try_wait().unwrap().is_none();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        if let Some(dir) = &below {
+            harness::wait_until("an empty group", || fs::remove_dir(dir).is_ok());
+        }
+        assert!(lives, "a process below was killed");
+        assert!(parents.iter().all(|dir| dir.is_dir()), "a cgroup that was there before was removed");
+    }));
+    for dir in &parents {
+        let _ = fs::remove_dir(dir);
+    }
+    outcome.unwrap();
+}
+
+/// Deeper than any path can say.
+#[test]
+fn deep_cgroups_are_killed_and_removed() {
+    if harness::systemd() || !is_v2() && !has("cpu") {
+        return;
+    }
+    let place = Place::new();
+    let it = Running::new(&place, "exec sleep 100", &json!({}));
+    let name = "d".repeat(250);
+    let dir = dir_of(it.pid(), "cpu");
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut at = open(&dir, flags, Mode::empty()).unwrap();
+    for _ in 0..20 {
+        mkdirat(&at, &*name, Mode::from_raw_mode(0o755)).unwrap();
+        at = openat(&at, &*name, flags, Mode::empty()).unwrap();
+    }
+    let mut deep = Command::new("sleep").arg("1000").spawn().unwrap();
+    let procs = openat(&at, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    rustix::io::write(&procs, deep.id().to_string().as_bytes()).unwrap();
+    let listed = place.rt(&["ps", "--format", "json", &it.id]).ok().stdout;
+    let pids: Vec<i64> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(pids.len(), 2, "{listed}");
+    place.rt(&["delete", "--force", &it.id]).ok();
+    assert!(!dir.exists());
+    assert!(deep.try_wait().unwrap().is_some(), "the process deep down lives");
 }
 
 #[test]

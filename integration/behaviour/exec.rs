@@ -636,15 +636,17 @@ fn while_init_ends_it_runs_or_says_so() {
 fn two_hundred_at_once() {
     let place = Place::new();
     let it = Running::new(&place);
+    let said = place.dir.join("said");
     let children: Vec<Child> = (0..200)
         .map(|n| {
             let mut command = place.command(&["exec", &it.id, "sh", "-c", &format!("exit {}", n % 100)]);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+            let said = fs::File::options().create(true).append(true).open(&said).unwrap();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn().unwrap()
         })
         .collect();
-    for (n, mut child) in children.into_iter().enumerate() {
-        assert_eq!(child.wait().unwrap().code(), Some(n as i32 % 100));
-    }
+    let codes: Vec<Option<i32>> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
+    let wanted: Vec<Option<i32>> = (0..200).map(|n| Some(n % 100)).collect();
+    assert_eq!(codes, wanted, "{}", fs::read_to_string(&said).unwrap());
     // No process of theirs is left, not even a dead one.
     assert_eq!(listed(&it), [it.init()]);
     let seen = it.sh(&[], "ls -d /proc/[0-9]* | wc -l").ok().stdout;
@@ -754,21 +756,56 @@ fn the_table_of_processes() {
     place.rt(&["ps", "nobody"]).fails_with("does not exist");
 }
 
+/// A process of the container tries every process that it sees, again and again; also one that may
+/// trace, which can open what others keep closed.
 #[test]
 fn nothing_inside_can_look_into_us() {
     let place = Place::new();
-    let it = Running::new(&place);
-    // A process of the container tries every process that it sees, again and again.
-    let spy = "while :; do for p in /proc/[0-9]*; do l=$(readlink $p/root $p/cwd $p/exe $p/fd/* 2>/dev/null); \
-        case \"$l\" in *state*|*/rt|*rt-test*) echo \"$p $l\" >> /tmp/seen;; esac; done; done";
-    let mut child = it.start(&[], &["sh", "-c", spy]);
-    for _ in 0..100 {
-        it.exec(&["true"]).ok();
+    let mark = place.dir.join("mark");
+    fs::write(&mark, "").unwrap();
+    // Only the host's root has this file.
+    let spy = format!(
+        "cd /; while :; do for p in /proc/[0-9]*; do [ -e $p/root{0} ] && echo \"$p root\" >> /tmp/seen; \
+         l=$(readlink $p/cwd $p/fd/* 2>/dev/null); case \"$l\" in *rt-test*|*/proc|*cgroup*) echo \"$p $l\" >> /tmp/seen;; esac; done; done",
+        mark.display()
+    );
+    for tracer in [false, true] {
+        let it = Running::with(&place, |bundle| {
+            if tracer && harness::has_capability(19) {
+                let caps = json!(["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"]);
+                bundle.set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}));
+            }
+        });
+        let mut child = it.start(&[], &["sh", "-c", &spy]);
+        for _ in 0..150 {
+            it.exec(&["true"]).ok();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let seen = fs::read_to_string(it.bundle.rootfs("/tmp/seen")).unwrap_or_default();
+        assert_eq!(seen, "", "tracer: {tracer}");
+        place.rt(&["delete", "--force", &it.id]).ok();
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let seen = fs::read_to_string(it.bundle.rootfs("/tmp/seen")).unwrap_or_default();
-    assert_eq!(seen, "");
+}
+
+#[test]
+fn a_signal_ends_an_exec_that_cannot_go_on() {
+    let place = Place::new();
+    let it = Running::new(&place);
+    place.rt(&["pause", &it.id]).ok();
+    // Not a pipe: the frozen process keeps its end open.
+    let said = place.dir.join("said");
+    let mut command = place.command(&["exec", "--ignore-paused", &it.id, "true"]);
+    let said_to = fs::File::create(&said).unwrap();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said_to).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    harness::host(&format!("kill -INT {}", child.id())).ok();
+    assert_eq!(harness::finish(child).code, 255);
+    assert!(fs::read_to_string(&said).unwrap().contains("cut short by signal 2"));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    place.rt(&["resume", &it.id]).ok();
+    harness::wait_until("one process", || listed(&it).len() == 1);
 }
 
 #[test]

@@ -52,6 +52,14 @@ pub fn is_frozen(cgroups: &[Cgroup<'_>]) -> bool {
     find(cgroups).is_some_and(|freezer| freezer.is_frozen().unwrap_or(false))
 }
 
+/// Whether a container was told to freeze, done or not.
+pub fn is_asked(cgroups: &[Cgroup<'_>]) -> bool {
+    find(cgroups).is_some_and(|freezer| {
+        let (file, word) = if freezer.v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        fs::read_to_string(freezer.path.join(file)).is_ok_and(|text| text.trim() != word)
+    })
+}
+
 /// Whether somebody has frozen the directory at `path` of a hierarchy.
 pub fn is_frozen_at(path: &Path, controllers: &str) -> bool {
     let v2 = controllers == super::v2::UNIFIED;

@@ -2,11 +2,14 @@
 //! on paths of cgroup mounts, which hold no links.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{Dir, Plan, Write, freezer};
@@ -50,7 +53,7 @@ pub fn make(dir: &Dir, enable: &[String]) -> std::io::Result<bool> {
     };
     if dir.is_v2() {
         hand_down(path, Path::new(&dir.mount), enable);
-    } else if new && dir.controllers.split(',').any(|controller| controller == "cpuset") {
+    } else if dir.controllers.split(',').any(|controller| controller == "cpuset") {
         fill_cpuset(path, Path::new(&dir.mount))?;
     }
     Ok(new)
@@ -95,10 +98,14 @@ fn holds_processes(dir: &Path) -> bool {
         && fs::read(dir.join("cgroup.procs")).map_or(true, |list| !list.trim_ascii().is_empty())
 }
 
-/// A new v1 cpuset has no CPU and no memory node and takes no process: give it its parent's.
+/// A v1 cpuset that nobody has filled has no CPU and no memory node and takes no process: give it its
+/// parent's.
 fn fill_cpuset(path: &Path, mount: &Path) -> std::io::Result<()> {
     let Some(parent) = path.parent().filter(|_| path != mount) else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
+        if !fs::read(path.join(file))?.trim_ascii().is_empty() {
+            continue;
+        }
         let mut value = fs::read(parent.join(file))?;
         if value.trim_ascii().is_empty() {
             fill_cpuset(parent, mount)?;
@@ -161,8 +168,11 @@ fn put(dir: &Dir, write: &Write) -> std::io::Result<Option<File>> {
 /// Why a limit could not be set.
 pub fn refused(dir: &Dir, write: &Write, error: &std::io::Error) -> anyhow::Error {
     let why = match (error.kind(), dir.is_v2()) {
-        (ErrorKind::NotFound, true) => not_handed_down(dir, &write.file),
-        (ErrorKind::NotFound, false) => format!("this kernel has no {}", write.file),
+        (ErrorKind::NotFound, true) if write.fallback.is_none() => not_handed_down(dir, &write.file),
+        (ErrorKind::NotFound, _) => {
+            let other = write.fallback.as_ref().map_or(String::new(), |(file, _)| format!(" and no {file}"));
+            format!("this kernel has no {}{other}", write.file)
+        }
         _ => format!("writing \"{}\" to {}/{}: {}", write.value, dir.path, write.file, text(error)),
     };
     anyhow!("{}: {why}", write.pointer)
@@ -202,7 +212,6 @@ fn not_handed_down(dir: &Dir, file: &str) -> String {
 
 /// Why a process could not be born into a v2 cgroup, in words; `None` when that was not the reason.
 pub fn explain_entry(dir: &Dir, error: rustix::io::Errno) -> Option<String> {
-    use rustix::io::Errno;
     let path = Path::new(&dir.path);
     let kind = fs::read_to_string(path.join("cgroup.type")).unwrap_or_default();
     let why = match error {
@@ -232,74 +241,142 @@ pub fn join(path: &str, pid: i32) -> Result<()> {
         .at(|| format!("moving process {pid} to cgroup {path}"))
 }
 
-/// The processes in a group and in all below it. A cgroup that is gone has none.
-pub fn processes(path: &Path) -> Vec<i32> {
-    fn collect(path: &Path, into: &mut Vec<i32>) {
-        let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return };
-        into.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-        for child in children(path) {
-            collect(&child, into);
+/// A container's processes: those in a group, with or without all below it.
+#[derive(Debug, Clone, Copy)]
+pub struct Group<'p> {
+    /// The directory.
+    pub path: &'p Path,
+    /// What is below it belongs to it.
+    pub below: bool,
+}
+
+impl Group<'_> {
+    /// Their ids. A cgroup that is gone has none.
+    ///
+    /// A container may make cgroups below its own, as deep as it likes: they are walked by descriptor,
+    /// since no path is as long as that.
+    pub fn processes(self) -> Result<Vec<i32>> {
+        let mut list = Vec::new();
+        let dir = match open(&self.path.to_string_lossy()) {
+            Err(Errno::NOENT) => return Ok(list),
+            other => other.at(|| format!("looking into cgroup {}", self.path.display()))?,
+        };
+        collect(&dir, self.below, &mut list).at(|| format!("looking below cgroup {}", self.path.display()))?;
+        Ok(list)
+    }
+
+    /// Sends `signal` to every process; says how many there were.
+    ///
+    /// A number read from the file may belong to a stranger by the time it is used: descriptors are
+    /// opened first, and only those still listed afterwards are signalled.
+    pub fn signal(self, signal: i32) -> Result<usize> {
+        let first = self.processes()?;
+        if first.is_empty() {
+            return Ok(0);
+        }
+        let opened: Vec<_> = first
+            .into_iter()
+            .filter_map(|pid| {
+                let pid = rustix::process::Pid::from_raw(pid)?;
+                Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+            })
+            .collect();
+        let still = self.processes()?;
+        let mut count = 0;
+        for (pid, pidfd) in opened {
+            if still.contains(&pid.as_raw_pid()) {
+                match sys::pidfd_send_signal(&pidfd, signal) {
+                    Ok(()) => count += 1,
+                    Err(Errno::SRCH) => {}
+                    Err(error) => return Err(error).at(|| format!("signalling process {pid}")),
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Kills all at once where the kernel can (v2, Linux 5.14): nothing can fork its way out. Says
+    /// whether it could.
+    pub fn kill_at_once(self) -> bool {
+        self.below && write_file(&self.path.join("cgroup.kill"), b"1").is_ok()
+    }
+
+    /// Kills all and waits until they are gone.
+    pub fn kill(self) -> Result<()> {
+        let at_once = self.kill_at_once();
+        let start = Instant::now();
+        loop {
+            let left = if at_once { self.processes()?.len() } else { self.signal(libc::SIGKILL)? };
+            if left == 0 {
+                return Ok(());
+            }
+            if start.elapsed() > BUSY_LIMIT {
+                bail!("processes in cgroup {} do not die", self.path.display());
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
-    let mut list = Vec::new();
-    collect(path, &mut list);
-    list
 }
 
-fn children(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
-/// Sends `signal` to every process of the group; says how many there were.
-///
-/// A number read from the file may belong to a stranger by the time it is used: descriptors are
-/// opened first, and only those still listed afterwards are signalled.
-pub fn signal_all(path: &Path, signal: i32) -> Result<usize> {
-    let first = processes(path);
-    if first.is_empty() {
-        return Ok(0);
+/// What is gone meanwhile is nothing.
+fn gone<T: Default>(result: rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match result {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(T::default()),
+        other => other,
     }
-    let opened: Vec<_> = first
-        .into_iter()
-        .filter_map(|pid| {
-            let pid = rustix::process::Pid::from_raw(pid)?;
-            Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
-        })
-        .collect();
-    let still = processes(path);
-    let mut count = 0;
-    for (pid, pidfd) in opened {
-        if still.contains(&pid.as_raw_pid()) {
-            match sys::pidfd_send_signal(&pidfd, signal) {
-                Ok(()) => count += 1,
-                Err(rustix::io::Errno::SRCH) => {}
-                Err(error) => return Err(error).at(|| format!("signalling process {pid}")),
+}
+
+fn collect(dir: &OwnedFd, below: bool, list: &mut Vec<i32>) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    if let Some(file) = gone(openat(dir, "cgroup.procs", flags, Mode::empty()).map(Some))? {
+        let mut text = String::new();
+        match File::from(file).read_to_string(&mut text) {
+            Ok(_) => list.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+            // A threaded cgroup: its processes are listed above it.
+            Err(error) if [Some(libc::EOPNOTSUPP), Some(libc::ENODEV)].contains(&error.raw_os_error()) => {}
+            Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
+    }
+    if below {
+        for name in children(dir)? {
+            if let Some(child) = gone(openat(dir, &*name, flags | OFlags::DIRECTORY, Mode::empty()).map(Some))? {
+                collect(&child, true, list)?;
             }
         }
     }
-    Ok(count)
+    Ok(())
 }
 
-/// Kills what is in the group and waits until it is gone.
-pub fn kill_all(path: &Path) -> Result<()> {
-    // v2, Linux 5.14: the whole tree at once, so that nothing can fork its way out.
-    let at_once = write_file(&path.join("cgroup.kill"), b"1").is_ok();
-    let start = Instant::now();
-    loop {
-        let left = if at_once { processes(path).len() } else { signal_all(path, libc::SIGKILL)? };
-        if left == 0 {
-            return Ok(());
+/// The names of the groups right below.
+fn children(dir: &OwnedFd) -> rustix::io::Result<Vec<std::ffi::CString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
+            names.push(entry.file_name().to_owned());
         }
-        if start.elapsed() > BUSY_LIMIT {
-            bail!("processes in cgroup {} do not die", path.display());
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
+    Ok(names)
+}
+
+/// Removes the groups below one, deepest first. Those that are busy stay.
+fn remove_below(dir: &OwnedFd) -> rustix::io::Result<()> {
+    for name in children(dir)? {
+        match unlinkat(dir, &*name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            Err(Errno::BUSY) => {}
+            Err(error) => return Err(error),
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        if let Some(child) = gone(openat(dir, &*name, flags, Mode::empty()).map(Some))? {
+            remove_below(&child)?;
+        }
+        match unlinkat(dir, &*name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::BUSY) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Removes a group that may not be ours, if nothing is in it. A dying process gets a moment.
@@ -329,14 +406,17 @@ pub fn remove(path: &Path) -> Result<()> {
                     std::thread::yield_now();
                     continue;
                 }
-                for child in children(path) {
-                    remove(&child)?;
+                match open(&path.to_string_lossy()) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    other => other.and_then(|dir| remove_below(&dir)),
                 }
+                .at(|| format!("removing what is below cgroup {}", path.display()))?;
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) => {
-                bail!("removing cgroup {}: {}; processes in it: {:?}", path.display(), text(&error), processes(path));
+                let left = Group { path, below: true }.processes();
+                bail!("removing cgroup {}: {}; processes in it: {left:?}", path.display(), text(&error));
             }
         }
     }
@@ -378,7 +458,6 @@ pub fn attach_devices(plan: &Plan, dir: &Dir) -> Result<()> {
 }
 
 /// Opens a directory for [`sys::clone3`] or a program.
-pub fn open(path: &str) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
+pub fn open(path: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }

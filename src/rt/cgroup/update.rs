@@ -86,6 +86,19 @@ pub fn check_usage(resources: &Resources<'_>, layout: &Layout) -> Result<()> {
 pub fn plan(resources: &Resources<'_>, layout: &Layout, problems: &mut Problems) -> Plan {
     let mut plan = super::plan("", resources, layout, problems);
     plan.writes.retain(|write| !write.file.starts_with("devices."));
+    if let (Some(false), Some(dir)) =
+        (resources.memory.as_ref().and_then(|memory| memory.disable_oom_killer), layout.find("memory"))
+    {
+        // A new group has it on, so only here can it have been off.
+        plan.writes.push(Write {
+            dir,
+            file: "memory.oom_control".to_owned(),
+            fallback: None,
+            optional: false,
+            value: "0".to_owned(),
+            pointer: "/linux/resources/memory/disableOOMKiller".to_owned(),
+        });
+    }
     plan
 }
 
@@ -97,9 +110,9 @@ pub struct Undo<'p> {
 
 impl Undo<'_> {
     /// Goes back, as far as the kernel lets us.
-    pub fn undo(self) {
-        for (write, old) in self.done.into_iter().rev() {
-            let back = Write { value: old, ..write.clone() };
+    pub fn undo(&self) {
+        for (write, old) in self.done.iter().rev() {
+            let back = Write { value: old.clone(), ..(*write).clone() };
             let _ = tree::write_one(&self.plan.dirs[write.dir], &back);
         }
     }
@@ -142,18 +155,20 @@ fn current(dir: &Dir, write: &Write) -> Option<String> {
     let path = Path::new(&dir.path);
     let read = |file: &str| fs::read_to_string(path.join(file)).ok();
     let text = read(&write.file).or_else(|| read(&write.fallback.as_ref()?.0))?;
-    let device = write.value.split(' ').next().filter(|word| word.contains(':'));
-    let Some(device) = device else { return Some(text.trim_end().to_owned()) };
-    // A file with a line for each device that has a limit.
-    let line = text.lines().find(|line| line.split(' ').next() == Some(device));
-    Some(line.map_or_else(
-        || match write.file.as_str() {
-            "io.max" => format!("{device} rbps=max wbps=max riops=max wiops=max"),
-            "io.weight" | "io.bfq.weight" => format!("{device} default"),
-            _ => format!("{device} 0"),
-        },
-        str::to_owned,
-    ))
+    // Files of several lines take back one at a time: that of the device or interface in question.
+    let key = write.value.split(' ').next().unwrap_or_default();
+    let line = |key: &str| text.lines().find(|line| line.split(' ').next() == Some(key)).map(str::to_owned);
+    Some(match write.file.as_str() {
+        "memory.oom_control" => line("oom_kill_disable")?.split(' ').nth(1)?.to_owned(),
+        "io.max" => line(key).unwrap_or_else(|| format!("{key} rbps=max wbps=max riops=max wiops=max")),
+        "rdma.max" => line(key).unwrap_or_else(|| format!("{key} hca_handle=max hca_object=max")),
+        "io.weight" | "io.bfq.weight" if key.contains(':') => line(key).unwrap_or_else(|| format!("{key} default")),
+        "io.weight" | "io.bfq.weight" => line("default").unwrap_or_else(|| text.trim_end().to_owned()),
+        _ if key.contains(':') || write.file == "net_prio.ifpriomap" => line(key).unwrap_or_else(|| format!("{key} 0")),
+        // Writing nothing at all would be no write.
+        _ if text.trim().is_empty() => "\n".to_owned(),
+        _ => text.trim_end().to_owned(),
+    })
 }
 
 /// Replaces the rules for devices, without a moment in which what both allow is denied.
@@ -207,8 +222,7 @@ pub fn size(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
     }
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: i64 = text[..digits].parse().ok()?;
+    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
     let unit = text[digits..].to_ascii_lowercase();
     let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
     let shift = match unit {
@@ -220,6 +234,13 @@ pub fn size(text: &str) -> Option<i64> {
         "p" => 50,
         _ => return None,
     };
+    if let Some((whole, part)) = text[..digits].split_once('.') {
+        // Half a gigabyte is a size, half a byte is none.
+        let is_number = !whole.is_empty() && !part.is_empty() && !part.contains('.') && shift > 0;
+        let bytes = text[..digits].parse::<f64>().ok().filter(|_| is_number)? * f64::from(1 << 10).powi(shift / 10);
+        return (bytes < 9e18).then_some(bytes as i64);
+    }
+    let number: i64 = text[..digits].parse().ok()?;
     number.checked_mul(1 << shift)
 }
 
@@ -229,12 +250,19 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in
-            [("0", 0), ("4096", 4096), ("1k", 1024), ("64M", 64 << 20), ("2GiB", 2 << 30), ("3gb", 3 << 30), ("-1", -1)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("1k", 1024),
+            ("64M", 64 << 20),
+            ("2GiB", 2 << 30),
+            ("3gb", 3 << 30),
+            ("1.5g", 3 << 29),
+            ("-1", -1),
+        ] {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
-        for bad in ["", "-2", "m", "1x", "1 m", "1.5g", "9999999999999999999", "9000000p", "+1"] {
+        for bad in ["", "-2", "m", "1x", "1 m", "1.5", "1..5g", ".5g", "1.g", "9999999999999999999", "9000000p", "+1"] {
             assert_eq!(size(bad), None, "{bad}");
         }
     }

@@ -181,7 +181,7 @@ fn interval(text: &str) -> Option<Duration> {
             _ => return None,
         };
         rest = &rest[letters..];
-        sum += Duration::try_from_secs_f64(number * unit).ok()?;
+        sum = sum.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
     }
     (sum.as_secs() < 1 << 31).then_some(sum)
 }
@@ -195,7 +195,17 @@ mod tests {
         for (text, millis) in [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500), ("2h", 7_200_000)] {
             assert_eq!(interval(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for bad in ["5", "s", "-5s", "5 s", "5x", "1e9h", "99999999999999h", "."] {
+        for bad in [
+            "5",
+            "s",
+            "-5s",
+            "5 s",
+            "5x",
+            "1e9h",
+            "99999999999999h",
+            ".",
+            "1000000000000000h1000000000000000h1000000000000000h1000000000000000h1000000000000000h1000000000000000h",
+        ] {
             assert_eq!(interval(bad), None, "{bad}");
         }
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::cgroup::{freezer, tree};
+use crate::cgroup::freezer;
+use crate::cgroup::tree::Group;
 use crate::cli;
 use crate::launch::destroy;
 use crate::plan::names;
@@ -13,7 +14,7 @@ use crate::state::{State, Status, store};
 pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let signal = names::signal(&args.signal).ok_or_else(|| {
         anyhow!(
-            "unknown signal \"{}\": use a name such as TERM, a number 1..64, or RTMIN+n",
+            "unknown signal \"{}\": use a name such as TERM, a number 0..64, or RTMIN+n",
             args.signal.escape_debug()
         )
     })?;
@@ -22,10 +23,10 @@ pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
     let state = store::parse(&text, &args.id)?;
     let status = entry.status(&state);
     if args.all
-        && let Some(path) = state.own_cgroups().next()
+        && let Some(group) = state.group()
     {
         // Also after init's end: without a pid namespace the others live on.
-        let count = signal_everything(&state, path, signal)?;
+        let count = signal_everything(&state, group, signal)?;
         if count > 0 || status == Status::Stopped {
             return Ok(());
         }
@@ -42,17 +43,17 @@ pub(super) fn kill(root: &Path, args: &cli::Kill) -> Result<()> {
 
 /// Signals the whole cgroup. SIGKILL must not be outrun by a fork: v2 kills a cgroup at once, on v1
 /// it is frozen meanwhile.
-fn signal_everything(state: &State<'_>, path: &Path, signal: i32) -> Result<usize> {
+fn signal_everything(state: &State<'_>, group: Group<'_>, signal: i32) -> Result<usize> {
     if signal != libc::SIGKILL {
-        return tree::signal_all(path, signal);
+        return group.signal(signal);
     }
-    let count = tree::processes(path).len();
-    if count == 0 || tree::write_file(&path.join("cgroup.kill"), b"1").is_ok() {
+    let count = group.processes()?.len();
+    if count == 0 || group.kill_at_once() {
         return Ok(count);
     }
     // Without a freezer the signals alone have to do.
     let _ = freezer::freeze(&state.cgroups);
-    let killed = tree::signal_all(path, signal);
+    let killed = group.signal(signal);
     freezer::thaw(&state.cgroups)?;
     killed
 }

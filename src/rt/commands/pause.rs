@@ -18,6 +18,8 @@ pub(super) fn pause(root: &Path, id: &str) -> Result<()> {
 pub(super) fn resume(root: &Path, id: &str) -> Result<()> {
     with_status(root, id, |state, status| match status {
         Status::Paused => freezer::thaw(&state.cgroups),
+        // A pause that was cut short.
+        Status::Created | Status::Running if freezer::is_asked(&state.cgroups) => freezer::thaw(&state.cgroups),
         _ => bail!("container not paused"),
     })
 }

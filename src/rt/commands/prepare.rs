@@ -65,7 +65,11 @@ pub(super) fn settle_at(place: &str, problems: &Problems) -> Result<()> {
 /// The host, and with `--systemd-cgroup` the systemd that makes cgroups.
 pub(super) fn host(spec: &Spec<'_>, systemd_cgroup: bool) -> Result<(Host, Option<Manager>)> {
     let mut host = Host::read(spec)?;
-    let mut manager = systemd_cgroup.then(|| Manager::connect(!is_root())).transpose()?;
+    let connect = || {
+        Manager::connect(!is_root())
+            .map_err(|error| anyhow!("--systemd-cgroup: {error:#}; without the flag rt makes cgroups itself"))
+    };
+    let mut manager = systemd_cgroup.then(connect).transpose()?;
     host.systemd = manager.as_mut().map(Systemd::ask).transpose()?;
     Ok((host, manager))
 }

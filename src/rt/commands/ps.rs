@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::cgroup::tree;
 use crate::cli::{self, ListFormat};
 use crate::state::{State, Status, store};
 use crate::sys::error::text;
@@ -17,7 +16,7 @@ pub(super) fn ps(root: &Path, args: &cli::Ps) -> Result<()> {
     if entry.status(&state) == Status::Creating {
         bail!("container not running: \"{}\" is still being created", args.id);
     }
-    let pids = processes(&state);
+    let pids = processes(&state)?;
     match args.format {
         ListFormat::Json => super::print(&format!("{}\n", serde_json::to_string(&pids)?)),
         ListFormat::Table => table(&pids, &args.options),
@@ -25,14 +24,14 @@ pub(super) fn ps(root: &Path, args: &cli::Ps) -> Result<()> {
 }
 
 /// All processes of the cgroup; without one, those in init's pid namespace.
-fn processes(state: &State<'_>) -> Vec<i32> {
-    let mut pids = match state.cgroups.first() {
-        Some(dir) => tree::processes(Path::new(&*dir.path)),
+fn processes(state: &State<'_>) -> Result<Vec<i32>> {
+    let mut pids = match state.group() {
+        Some(group) => group.processes()?,
         None if state.is_alive() => same_namespace(state.pid),
         None => Vec::new(),
     };
     pids.sort_unstable();
-    pids
+    Ok(pids)
 }
 
 fn same_namespace(init: i32) -> Vec<i32> {
@@ -52,11 +51,12 @@ fn table(pids: &[i32], options: &[String]) -> Result<()> {
     let output = Command::new("ps")
         .args(options)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .output()
         .map_err(|error| anyhow!("running ps: {} (--format json goes without)", text(&error)))?;
     if !output.status.success() {
-        bail!("ps {}: it failed, see what it says", options.join(" "));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it failed");
+        bail!("ps {}: {}", options.join(" "), said.trim());
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines = lines.lines();

@@ -18,6 +18,7 @@ pub(super) fn start(root: &Path, id: &str) -> Result<()> {
         Status::Created => bail!("container \"{id}\" cannot be started: its config.json has no process"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
         Status::Creating => bail!("container \"{id}\" is still being created"),
+        Status::Paused if entry.has_start_socket() => bail!("cannot start a paused container; resume it first"),
         Status::Running | Status::Paused => bail!("cannot start an already running container"),
     }
     let Some(socket) = entry.connect_start()? else { bail!("cannot start a container that has stopped") };

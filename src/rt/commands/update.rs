@@ -28,16 +28,15 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
     take_flags(&mut resources, args)?;
     let schemata: Vec<&str> =
         [&args.l3_cache_schema, &args.mem_bw_schema].into_iter().flatten().map(|it| &**it).collect();
-    if resources == Resources::default() && schemata.is_empty() {
-        bail!("update: nothing to change: give a limit, or --resources FILE");
-    }
-
     // Under the lock: two updates at once must not undo each other's half.
     let entry = Entry::open(root, &args.id)?;
     let Some(text) = entry.read()? else { bail!("container not running: \"{}\" is still being created", args.id) };
     let state = store::parse(&text, &args.id)?;
     if matches!(entry.status(&state), Status::Stopped | Status::Creating) {
         bail!("container not running");
+    }
+    if !schemata.is_empty() && state.schemata.is_none() {
+        bail!("update: the container has no resctrl group (linux.intelRdt)");
     }
     if state.cgroups.is_empty() && resources != Resources::default() {
         bail!("update: the container has no cgroup, so it has no limits that could be changed");
@@ -55,24 +54,24 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
         let undo = update::apply(&plan)?;
         let rest = || {
             if let Some(unit) = &state.unit {
-                // It would bring the old limits back with its next reload.
+                // Else it would bring the old limits back with its next reload.
                 let mut manager = Manager::connect(unit.user)?;
                 manager.set(unit, &systemd::changes(&resources, layout.v1.is_empty(), manager.version))?;
+                // It has written what it was told, which it rounds, by the time it answers the next question.
+                manager.control_group()?;
+                update::apply(&plan)?;
             }
-            if resources.devices.is_empty() { Ok(()) } else { update::devices(&resources, &layout) }
+            if !resources.devices.is_empty() {
+                update::devices(&resources, &layout)?;
+            }
+            schemata.iter().try_for_each(|schema| {
+                let path = state.schemata.as_deref().unwrap_or_default();
+                std::fs::write(path, format!("{schema}\n")).at(|| format!("writing \"{schema}\" to {path}"))
+            })
         };
-        if let Err(error) = rest() {
-            undo.undo();
-            return Err(error);
-        }
-        Ok(())
+        rest().inspect_err(|_| undo.undo())
     };
-    change().map_err(|error: anyhow::Error| said(&place, &format!("{error:#}")))?;
-    for schema in schemata {
-        let Some(path) = &state.schemata else { bail!("update: the container has no resctrl group (linux.intelRdt)") };
-        std::fs::write(&**path, format!("{schema}\n")).at(|| format!("writing \"{schema}\" to {path}"))?;
-    }
-    Ok(())
+    change().map_err(|error: anyhow::Error| said(&place, &format!("{error:#}")))
 }
 
 fn read(path: &Path) -> Result<String> {

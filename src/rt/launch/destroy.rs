@@ -46,12 +46,12 @@ pub fn kill(state: &State<'_>) -> Result<()> {
     }
     // Any one hierarchy holds all the processes. Mostly none is left, and then the kernel lets the
     // directory go at once.
-    if let Some(path) = state.own_cgroups().next()
-        && std::fs::remove_dir(path).is_err()
-        && path.exists()
+    if let Some(group) = state.group()
+        && !(group.below && std::fs::remove_dir(group.path).is_ok())
+        && group.path.exists()
     {
         let _ = freezer::thaw(&state.cgroups);
-        tree::kill_all(path)?;
+        group.kill()?;
     }
     Ok(())
 }

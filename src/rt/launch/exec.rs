@@ -2,16 +2,18 @@
 //!
 //! | parent | process | because |
 //! |---|---|---|
-//! | opens init, checks its start time; joins its pid namespace for children | | all that follows goes by this one descriptor: a number could be reused |
-//! | clone, into the v2 cgroup | born | |
-//! | | enters the v1 cgroups, then one setns(2) for all namespaces | inside, the host's cgroup mounts are out of reach |
+//! | opens init, checks its start time | | all that follows goes by this one descriptor: a number could be reused |
+//! | clone, into the v2 cgroup | an extra process is born, outside the pid namespace | inside, all could see it and some look into it |
+//! | | it enters the v1 cgroups, sets labels, then one setns(2) for all namespaces | inside, the host's cgroup mounts and procfs are out of reach |
+//! | ← *pid*; *known* → | it clones the process, its sibling, and ends | a pid namespace is for children |
 //! | | user looked up, terminal, identity, program found | the container's own files decide |
 //! | ← *ready*; limits of a user namespace, pid file, *finish* → | waits | nothing runs without its limits, nor before its number is known |
 //! | | filter, execve | |
 //! | ← end | | the program runs |
 //!
-//! What a process of the container could see of us while we are inside (/proc/PID/…) is closed to it:
-//! we are not dumpable, and hold no descriptor of a host directory once we are in.
+//! What a process of the container could see of ours (/proc/PID/…) is closed to it, since it is not
+//! dumpable; and for those who may trace all the same, its root and working directory are the
+//! container's, and it holds no descriptor of a host directory, from its first moment in there.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -96,14 +98,11 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
         set_affinity(mask, "initial")?;
     }
     let (ours, theirs) = pair()?;
-    // Without rights over the container's namespaces they come with joining its user namespace
-    // only, and a pid namespace is for children: an extra process joins both first.
-    let staged = exec.joins(libc::CLONE_NEWUSER) && !may_administer()?;
-    if exec.joins(libc::CLONE_NEWPID) && !staged {
-        // For our next child; we ourselves stay where we are.
-        sys::setns(&init, libc::CLONE_NEWPID as u64).map_err(|error| not_joined(error, "the pid namespace"))?;
-    }
-    let (cloned, mover) = clone_into(exec.v2.as_ref())?;
+    // Born into the container's pid namespace, a process is seen there at once, and by whoever may
+    // trace: it must have left all that is the host's before. So an extra process joins, and the one
+    // that stays is cloned from it.
+    let staged = exec.joins(libc::CLONE_NEWPID);
+    let (cloned, mover) = clone_into(&exec)?;
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
         sys::Cloned::Child => {
@@ -115,25 +114,48 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
     };
     drop((theirs, root, exec.console.take()));
     if staged {
-        let said = ours.listen();
-        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-        (pid, pidfd) = match said? {
-            Said::Pid(pid) => {
-                let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the process has no id"))?;
-                // It is our child and not yet waited for, so the number cannot be another's.
-                (pid, pidfd_open(raw, PidfdFlags::empty()).at(|| "opening the process".into())?)
-            }
-            Said::Failed(line) => bail!(line),
-            _ => return Err(stopped()),
-        };
+        let handed_over = take_over(&ours, signals);
+        if handed_over.is_err() {
+            let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        }
+        reap(&pidfd);
+        (pid, pidfd) = handed_over?;
+        ours.go(Go::Known)?;
     }
     match follow(&exec, &ours, pid, mover, pid_file, signals) {
         Ok(terminal) => Ok(Running { pidfd, terminal }),
         Err(error) => {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            reap(&pidfd);
             parent::take_pid_file_back(pid_file, pid);
             Err(error)
+        }
+    }
+}
+
+/// The process that the extra one has cloned.
+fn take_over(sync: &Channel, signals: &Signals) -> Result<(i32, OwnedFd)> {
+    if let Waited::Signal(signal) = signals.wait_for(sync, None)? {
+        bail!("cut short by signal {signal}");
+    }
+    match sync.listen()? {
+        Said::Pid(pid) => {
+            let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the process has no id"))?;
+            // It is our child and not yet waited for, so the number cannot be another's.
+            Ok((pid, pidfd_open(raw, PidfdFlags::empty()).at(|| "opening the process".into())?))
+        }
+        Said::Failed(line) => bail!(line),
+        _ => Err(stopped()),
+    }
+}
+
+/// Waits for a process that was killed, but not for long: in a frozen cgroup of v1 it dies only when that
+/// is thawed, and is its next parent's to reap then.
+fn reap(pidfd: &OwnedFd) {
+    for _ in 0..500 {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(2)),
+            _ => return,
         }
     }
 }
@@ -151,28 +173,10 @@ fn open_root(state: &State<'_>) -> Result<OwnedFd> {
     rustix::fs::open(format!("/proc/{}/root", state.pid), flags, Mode::empty()).map_err(|_| stopped())
 }
 
-fn may_administer() -> Result<bool> {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let ours = rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?;
-    Ok(ours.effective.bits() & CAP_SYS_ADMIN != 0)
-}
-
-fn not_joined(error: Errno, what: &str) -> anyhow::Error {
-    match error {
-        // Init has ended since we looked.
-        Errno::SRCH | Errno::NOMEM => stopped(),
-        Errno::AGAIN => anyhow!(
-            "cloning the process: {}: the container is at its limit of processes (/linux/resources/pids/limit), or the user at RLIMIT_NPROC",
-            errno(error)
-        ),
-        error => anyhow!("joining {what} of the container: {}", errno(error)),
-    }
-}
-
 /// Clones the process into the v2 cgroup. With a unit, the process is still to be moved there.
-fn clone_into(v2: Option<&V2>) -> Result<(sys::Cloned, Option<&Unit>)> {
-    let outside = || sys::clone3(0, None).map_err(|error| not_joined(error, "the pid namespace"));
-    let Some(v2) = v2 else { return Ok((outside()?, None)) };
+fn clone_into(exec: &Exec<'_>) -> Result<(sys::Cloned, Option<Unit>)> {
+    let outside = || sys::clone3(0, None).map_err(|error| exec.not_joined(error, "the cgroup"));
+    let Some(v2) = &exec.v2 else { return Ok((outside()?, None)) };
     let mut path = &v2.path;
     loop {
         let dir = tree::open(path).map_err(|error| match error {
@@ -182,7 +186,7 @@ fn clone_into(v2: Option<&V2>) -> Result<(sys::Cloned, Option<&Unit>)> {
         match (sys::clone3(0, Some(dir.as_fd())), &v2.fallback) {
             (Ok(cloned), _) => return Ok((cloned, None)),
             (Err(Errno::BUSY | Errno::OPNOTSUPP), Some(fallback)) if path != fallback => path = fallback,
-            (Err(Errno::ACCESS), _) if v2.unit.is_some() => return Ok((outside()?, v2.unit.as_ref())),
+            (Err(Errno::ACCESS), _) if v2.unit.is_some() => return Ok((outside()?, v2.unit.clone())),
             // The cgroup is being removed.
             (Err(Errno::NODEV), _) => return Err(stopped()),
             (Err(error), _) => {
@@ -192,7 +196,7 @@ fn clone_into(v2: Option<&V2>) -> Result<(sys::Cloned, Option<&Unit>)> {
                     controllers: crate::cgroup::v2::UNIFIED.to_owned(),
                 };
                 return Err(tree::explain_entry(&dir, error)
-                    .map_or_else(|| not_joined(error, "the pid namespace"), anyhow::Error::msg));
+                    .map_or_else(|| exec.not_joined(error, "the cgroup"), anyhow::Error::msg));
             }
         }
     }
@@ -216,7 +220,7 @@ fn follow(
     exec: &Exec<'_>,
     sync: &Channel,
     pid: i32,
-    mover: Option<&Unit>,
+    mover: Option<Unit>,
     pid_file: Option<&Path>,
     signals: &Signals,
 ) -> Result<Option<OwnedFd>> {
@@ -230,7 +234,7 @@ fn follow(
             Said::Terminal(master) => terminal = Some(master),
             Said::Ready => {
                 ready = true;
-                if let Some(unit) = mover {
+                if let Some(unit) = &mover {
                     Manager::connect(unit.user)?.attach(unit, "/", pid)?;
                 }
                 if exec.joins(libc::CLONE_NEWUSER) {
@@ -256,6 +260,20 @@ fn follow(
 impl Exec<'_> {
     fn joins(&self, kind: i32) -> bool {
         self.state.namespaces & kind as u64 != 0
+    }
+
+    /// Why it could not be made or moved inside.
+    fn not_joined(&self, error: Errno, what: &str) -> anyhow::Error {
+        match error {
+            // Init has ended since we looked.
+            Errno::SRCH => stopped(),
+            Errno::NOMEM if !self.state.is_alive() => stopped(),
+            Errno::AGAIN => anyhow!(
+                "cloning the process: {}: the container is at its limit of processes (/linux/resources/pids/limit), or the user at RLIMIT_NPROC",
+                errno(error)
+            ),
+            error => anyhow!("joining {what} of the container: {}", errno(error)),
+        }
     }
 
     /// Settles who the process is, by the container's own files.
@@ -294,9 +312,15 @@ impl Inside {
             // A change of cpuset takes all its CPUs, so this comes behind it.
             set_affinity(mask, "final")?;
         }
-        // Before anybody inside can see us.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
-        let labels = self.join(exec)?;
+        if exec.process.apparmor.is_some() || exec.process.selinux.is_some() {
+            // For the next execve, whoever's: a clone takes them along.
+            Kernel::open()?.label_files(&exec.process)?.iter().try_for_each(Label::set)?;
+        }
+        self.join(exec)?;
+        if self.staged {
+            self.hand_over(exec)?;
+        }
         // Cleared by the clone and by changes of ids, so once more.
         set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())?;
         setsid().at(|| "starting a session".into())?;
@@ -314,8 +338,8 @@ impl Inside {
             memory_policy: exec.state.memory_policy.as_ref(),
             limits_from_outside: exec.joins(libc::CLONE_NEWUSER),
         };
-        attributes(process, &traits, slave.as_ref(), &labels)?;
-        drop((slave, labels));
+        attributes(process, &traits, slave.as_ref(), &[])?;
+        drop(slave);
         let found = become_user(process, exec.filter.as_ref())?;
         set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
         self.sync.say(&Said::Ready)?;
@@ -332,29 +356,10 @@ impl Inside {
         sys::close_all_but(&mut keep).at(|| "closing descriptors".into())
     }
 
-    /// Into all namespaces of init at once (setns(2) with a pidfd, Linux 5.8), and to its root. Gives
-    /// out what the host's procfs had to be open for, and holds nothing of the host afterwards.
-    fn join(&self, exec: &Exec<'_>) -> Result<Vec<Label>> {
-        let has_label = exec.process.apparmor.is_some() || exec.process.selinux.is_some();
-        let proc = if has_label { Some(Kernel::open()?) } else { None };
-        let open = |proc: Option<Kernel>| proc.map_or(Ok(Vec::new()), |proc| proc.label_files(&exec.process));
-        // An extra process's own files would be of no use to the one that goes on.
-        let (mut labels, proc) = if self.staged { (Vec::new(), proc) } else { (open(proc)?, None) };
-        let pid = if self.staged { 0 } else { libc::CLONE_NEWPID as u64 };
-        let kinds = exec.state.namespaces & !pid;
-        if kinds != 0 {
-            sys::setns(&self.init, kinds).map_err(|error| not_joined(error, "the namespaces"))?;
-        }
-        if self.staged {
-            // The sibling goes on; this process has done its work.
-            match sys::clone3(libc::CLONE_PARENT as u64, None) {
-                Ok(sys::Cloned::Child) => labels = open(proc)?,
-                Ok(sys::Cloned::Parent { pid, .. }) => {
-                    let _ = self.sync.say(&Said::Pid(pid));
-                    std::process::exit(0);
-                }
-                Err(error) => return Err(not_joined(error, "the pid namespace")),
-            }
+    /// Into all namespaces of init at once (setns(2) with a pidfd, Linux 5.8), and to its root.
+    fn join(&self, exec: &Exec<'_>) -> Result<()> {
+        if exec.state.namespaces != 0 {
+            sys::setns(&self.init, exec.state.namespaces).map_err(|error| exec.not_joined(error, "the namespaces"))?;
         }
         if let Some(root) = &self.root {
             fchdir(root).at(|| "entering the container's root".into())?;
@@ -373,7 +378,20 @@ impl Inside {
             }
             set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
         }
-        Ok(labels)
+        Ok(())
+    }
+
+    /// Clones the process that goes on, as a sibling; this one has done its work.
+    fn hand_over(&self, exec: &Exec<'_>) -> Result<()> {
+        match sys::clone3(libc::CLONE_PARENT as u64, None) {
+            // What this one has to say must not come before its number.
+            Ok(sys::Cloned::Child) => self.sync.wait(Go::Known),
+            Ok(sys::Cloned::Parent { pid, .. }) => {
+                let _ = self.sync.say(&Said::Pid(pid));
+                std::process::exit(0);
+            }
+            Err(error) => Err(exec.not_joined(error, "the pid namespace")),
+        }
     }
 
     fn terminal(&self, console: Option<OwnedFd>, size: (u16, u16)) -> Result<OwnedFd> {

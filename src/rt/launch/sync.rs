@@ -19,6 +19,8 @@ use crate::sys::error::At;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Go {
+    /// The parent has heard of the process that an extra one has cloned.
+    Known = b'k',
     /// The user namespace has its id maps.
     Mapped = b'm',
     /// The cgroup's directories are there, or init is in them already.

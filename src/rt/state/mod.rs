@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::systemd::Unit;
+use crate::cgroup::tree::Group;
 use crate::config::types::{Hook, Str};
 use crate::sys::proc::Stat;
 
@@ -126,6 +127,14 @@ impl State<'_> {
     /// The directories that `create` made.
     pub fn own_cgroups(&self) -> impl Iterator<Item = &Path> {
         self.cgroups.iter().filter(|dir| dir.owner == Ownership::Ours).map(|dir| Path::new(&*dir.path))
+    }
+
+    /// All processes of the container, by its cgroup. One that was there before was empty when `create`
+    /// came, so who is in it is the container's; but others may live below it.
+    pub fn group(&self) -> Option<Group<'_>> {
+        let first = |owner| self.cgroups.iter().find(|dir| dir.owner == owner);
+        let dir = first(Ownership::Ours).or_else(|| first(Ownership::Foreign))?;
+        Some(Group { path: Path::new(&*dir.path), below: dir.owner == Ownership::Ours })
     }
 
     /// Whether init is alive: a process of its id that was started when it was, and has not ended.

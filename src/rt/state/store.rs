@@ -201,6 +201,11 @@ impl Entry {
         }
     }
 
+    /// Whether the container may still have to be started.
+    pub fn has_start_socket(&self) -> bool {
+        self.path.join(START_SOCKET).exists()
+    }
+
     /// The container will not be started (again).
     pub fn remove_start_socket(&self) {
         let _ = fs::remove_file(self.path.join(START_SOCKET));
@@ -217,10 +222,14 @@ impl Entry {
         if self.path.join(UNFINISHED).exists() {
             return Status::Creating;
         }
-        if self.path.join(START_SOCKET).exists() && matches!(self.connect_start(), Ok(Some(_))) {
+        // A frozen one that waits for `start` listens as well.
+        if freezer::is_frozen(&state.cgroups) {
+            return Status::Paused;
+        }
+        if self.has_start_socket() && matches!(self.connect_start(), Ok(Some(_))) {
             return Status::Created;
         }
-        if freezer::is_frozen(&state.cgroups) { Status::Paused } else { Status::Running }
+        Status::Running
     }
 }
 

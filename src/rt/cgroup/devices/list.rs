@@ -94,17 +94,30 @@ impl Table {
     }
 }
 
-/// The writes that lead from what a group holds (`devices.list`) to `rules`, without a moment in
-/// which something that both allow is denied.
+/// The writes that lead from what a group holds (`devices.list`) to `rules`, without a moment in which
+/// something that both allow is denied; but for the way from everything to a list, which the kernel
+/// offers only by denying everything first.
 pub fn transition(current: &str, rules: &[Rule]) -> Vec<(&'static str, String)> {
-    let (Table::Only(old), Table::Only(new)) = (Table::parse(current), Table::of(rules)) else {
-        return rules
+    let write = |rules: &[Rule]| -> Vec<(&'static str, String)> {
+        rules
             .iter()
             .flat_map(|rule| {
                 let (file, lines) = lines(rule);
                 lines.into_iter().map(move |line| (file, line))
             })
-            .collect();
+            .collect()
+    };
+    let (old, new) = match (Table::parse(current), Table::of(rules)) {
+        (Table::Only(old), Table::Only(new)) => (old, new),
+        (Table::Everything, Table::Only(_)) => return write(rules),
+        (before, Table::Everything) => {
+            // What is denied after all, and no more.
+            let all = rules.iter().rposition(Rule::is_everything).unwrap_or(0);
+            let from = if before == Table::Everything { all + 1 } else { all };
+            let rest: Vec<Rule> =
+                rules[from..].iter().filter(|rule| rule.is_everything() || !rule.allow).copied().collect();
+            return write(&rest);
+        }
     };
     let beyond = |list: &[Entry], other: &[Entry]| -> Vec<Entry> {
         list.iter()
@@ -148,8 +161,10 @@ mod tests {
     #[test]
     fn from_and_to_everything() {
         let all = parse(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#);
-        let writes = transition("c 1:3 rwm\n", &all);
-        assert_eq!(writes[..2], [("devices.deny", "a".to_owned()), ("devices.allow", "a".to_owned())]);
+        assert_eq!(transition("c 1:3 rwm\n", &all), [("devices.allow", "a".to_owned())]);
+        assert_eq!(transition("a *:* rwm\n", &all), []);
+        let but = parse(r#"{"devices":[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8}]}"#);
+        assert_eq!(transition("a *:* rwm\n", &but), [("devices.deny", "b 8:* rwm".to_owned())]);
         assert_eq!(transition("a *:* rwm\n", &parse("{}"))[0], ("devices.deny", "a".to_owned()));
     }
 }

@@ -73,9 +73,9 @@ fn limits(resources: &Resources<'_>, v2: bool, version: u32) -> Vec<Property> {
     let mut limits = Limits { v2, version, list: Vec::new() };
     limits.memory(resources.memory.as_ref());
     limits.cpu(resources.cpu.as_ref());
-    // 0 is refused: that one is for the file alone.
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit).filter(|limit| *limit != 0) {
-        limits.put("TasksMax", or_unlimited(limit), "pids/limit");
+    // systemd refuses 0, so it hears of the nearest; the file gets what was asked for.
+    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
+        limits.put("TasksMax", or_unlimited(if limit == 0 { 1 } else { limit }), "pids/limit");
     }
     limits.block_io(resources.block_io.as_ref());
     if v2 {
@@ -385,7 +385,7 @@ pub(super) mod tests {
     fn no_limits() {
         for nothing in [
             "{}",
-            r#"{"memory":{"limit":0,"swap":0,"reservation":0},"pids":{"limit":0},"blockIO":{"weight":0}}"#,
+            r#"{"memory":{"limit":0,"swap":0,"reservation":0},"blockIO":{"weight":0}}"#,
             r#"{"cpu":{"shares":0,"quota":0,"period":0,"cpus":"","mems":"","idle":0}}"#,
             r#"{"memory":{"swap":5}}"#,
             r#"{"unified":{"misc.max":"x","pids.max":"0","cpu.idle":"0","memory.max":"lots","cpu.max":"1 2 3"}}"#,
