@@ -5,15 +5,16 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::cgroup::systemd::{self, Manager};
-use crate::cgroup::update;
+use crate::cgroup::layout::Layout;
+use crate::cgroup::systemd::{self, Manager, Unit};
+use crate::cgroup::{Plan, freezer, update};
 use crate::cli;
 use crate::config::load;
 use crate::config::problem::Problems;
 use crate::config::types::{BlockIo, Resources, Str};
 use crate::config::validate;
-use crate::state::Status;
 use crate::state::store::{self, Entry};
+use crate::state::{State, Status};
 use crate::sys::error::At;
 
 pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
@@ -32,7 +33,8 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
     let entry = Entry::open(root, &args.id)?;
     let Some(text) = entry.read()? else { bail!("container not running: \"{}\" is still being created", args.id) };
     let state = store::parse(&text, &args.id)?;
-    if matches!(entry.status(&state), Status::Stopped | Status::Creating) {
+    let status = entry.status(&state);
+    if matches!(status, Status::Stopped | Status::Creating) {
         bail!("container not running");
     }
     if !schemata.is_empty() && state.schemata.is_none() {
@@ -49,29 +51,60 @@ pub(super) fn update(root: &Path, args: &cli::Update) -> Result<()> {
     let mut problems = Problems::default();
     let plan = update::plan(&resources, &layout, &mut problems);
     settle(&place, &problems)?;
-    let change = || {
-        update::check_usage(&resources, &layout)?;
-        let undo = update::apply(&plan)?;
+    let change = Change { state: &state, status, resources: &resources, layout: &layout, plan: &plan };
+    change.make(&schemata).map_err(|error| said(&place, &format!("{error:#}")))
+}
+
+/// What is to become of which container.
+struct Change<'c> {
+    state: &'c State<'c>,
+    status: Status,
+    resources: &'c Resources<'c>,
+    layout: &'c Layout,
+    plan: &'c Plan,
+}
+
+impl Change<'_> {
+    /// The kernel's files first: what the kernel refuses goes no further.
+    fn make(&self, schemata: &[&str]) -> Result<()> {
+        update::check_usage(self.resources, self.layout)?;
+        let undo = update::apply(self.plan)?;
         let rest = || {
-            if let Some(unit) = &state.unit {
-                // Else it would bring the old limits back with its next reload.
-                let mut manager = Manager::connect(unit.user)?;
-                manager.set(unit, &systemd::changes(&resources, layout.v1.is_empty(), manager.version))?;
-                // It has written what it was told, which it rounds, by the time it answers the next question.
-                manager.control_group()?;
-                update::apply(&plan)?;
-            }
-            if !resources.devices.is_empty() {
-                update::devices(&resources, &layout)?;
+            match &self.state.unit {
+                Some(unit) => self.in_unit(unit)?,
+                None => self.devices()?,
             }
             schemata.iter().try_for_each(|schema| {
-                let path = state.schemata.as_deref().unwrap_or_default();
+                let path = self.state.schemata.as_deref().unwrap_or_default();
                 std::fs::write(path, format!("{schema}\n")).at(|| format!("writing \"{schema}\" to {path}"))
             })
         };
         rest().inspect_err(|_| undo.undo())
-    };
-    change().map_err(|error: anyhow::Error| said(&place, &format!("{error:#}")))
+    }
+
+    fn devices(&self) -> Result<()> {
+        if self.resources.devices.is_empty() { Ok(()) } else { update::devices(self.resources, self.layout) }
+    }
+
+    /// Tells systemd, which would bring the old limits back with its next reload.
+    fn in_unit(&self, unit: &Unit) -> Result<()> {
+        let mut manager = Manager::connect(unit.user)?;
+        let v2 = self.layout.v1.is_empty();
+        let mut tell = || {
+            manager.set(unit, &systemd::changes(self.resources, v2, manager.version))?;
+            // It has written what it was told, which it rounds, by the time it answers the next question.
+            manager.control_group()?;
+            update::apply(self.plan)?;
+            self.devices()
+        };
+        // On v1 it empties the list of devices to write it anew: nobody may look meanwhile.
+        if v2 || self.status == Status::Paused {
+            return tell();
+        }
+        freezer::freeze(&self.state.cgroups)?;
+        let told = tell();
+        freezer::thaw(&self.state.cgroups).and(told)
+    }
 }
 
 fn read(path: &Path) -> Result<String> {
