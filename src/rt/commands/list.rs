@@ -1,5 +1,6 @@
 //! `list`
 
+use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Result;
@@ -42,11 +43,14 @@ pub(super) fn list(root: &Path, args: &cli::List) -> Result<()> {
 /// Columns padded to their widest cell, three blanks apart, at least 12 wide as runc has them.
 fn table(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(9) + 3;
+    let widths = [0, 1, 2, 3, 4, 5].map(width);
     let mut text = String::new();
     for row in rows {
-        let line: String =
-            row.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column))).collect();
-        text.push_str(line.trim_end());
+        let start = text.len();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(text, "{cell:<width$}");
+        }
+        text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
     }
     text

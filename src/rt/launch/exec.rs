@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{
@@ -149,14 +150,12 @@ fn take_over(sync: &Channel, signals: &Signals) -> Result<(i32, OwnedFd)> {
     }
 }
 
-/// Waits for a process that was killed, but not for long: in a frozen cgroup of v1 it dies only when that
-/// is thawed, and is its next parent's to reap then.
+/// Waits for the end of a process, but not for long: in a frozen cgroup of v1 a killed one dies only when
+/// that is thawed, and is its next parent's to reap then.
 fn reap(pidfd: &OwnedFd) {
-    for _ in 0..500 {
-        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(None) => std::thread::sleep(std::time::Duration::from_millis(2)),
-            _ => return,
-        }
+    let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&limit)).is_ok_and(|ended| ended > 0) {
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
 
