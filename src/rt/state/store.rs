@@ -1,5 +1,6 @@
 //! The state directory: one directory a container below `--root`, mode 0700.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -45,7 +46,8 @@ const FILTER: &str = "seccomp.bpf";
 #[derive(Debug)]
 pub struct Entry {
     path: PathBuf,
-    dir: File,
+    /// Open from the start where it is locked, else when it is needed.
+    dir: OnceCell<File>,
 }
 
 impl Entry {
@@ -101,7 +103,7 @@ impl Entry {
             a.dev() == b.dev() && a.ino() == b.ino()
         };
         match (dir.metadata(), fs::symlink_metadata(&path)) {
-            (Ok(ours), Ok(named)) if same(&ours, &named) => Ok(Entry { path, dir }),
+            (Ok(ours), Ok(named)) if same(&ours, &named) => Ok(Entry { path, dir: OnceCell::from(dir) }),
             _ => Err(no_such(id)),
         }
     }
@@ -172,8 +174,11 @@ impl Entry {
 
     /// A socket address may hold only 108 bytes, so the directory is named by its descriptor.
     fn address(&self, name: &str) -> Result<SocketAddrUnix> {
-        SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
-            .at(|| "naming the start socket".into())
+        if self.dir.get().is_none() {
+            let _ = self.dir.set(File::open(&self.path).at(|| format!("opening {}", self.path.display()))?);
+        }
+        let dir = self.dir.get().map_or(-1, AsRawFd::as_raw_fd);
+        SocketAddrUnix::new(format!("/proc/self/fd/{dir}/{name}")).at(|| "naming the start socket".into())
     }
 
     /// Makes the socket on which init shall wait for `start`.
@@ -241,12 +246,11 @@ fn stream_socket() -> Result<OwnedFd> {
 pub fn peek(root: &Path, id: &str) -> Result<(Entry, Option<String>)> {
     check_id(id)?;
     let path = root.join(id);
-    let dir = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_such(id)),
-        other => other.at(|| format!("opening {}", path.display()))?,
-    };
     let text = read_text(&path)?;
-    Ok((Entry { path, dir }, text))
+    if text.is_none() && !path.exists() {
+        return Err(no_such(id));
+    }
+    Ok((Entry { path, dir: OnceCell::new() }, text))
 }
 
 fn read_text(dir: &Path) -> Result<Option<String>> {
