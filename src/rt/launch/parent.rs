@@ -331,10 +331,11 @@ impl Work<'_, '_> {
                 .is_ok_and(|text| text.lines().any(|line| line.starts_with("oom_kill ") && line != "oom_kill 0"))
         });
         // systemd takes a scope away with its last process, and the counter with it.
-        let taken = self.plan.cgroup.scope.is_some()
-            && self.plan.cgroup.writes.iter().any(|write| write.file == "memory.max")
+        let cgroup = &self.plan.cgroup;
+        let taken = cgroup.scope.is_some()
             && how.ends_with("signal 9")
-            && self.plan.cgroup.v2().is_some_and(|dir| !Path::new(&dir.path).exists());
+            && cgroup.writes.iter().any(|write| write.pointer.starts_with("/linux/resources/memory/"))
+            && cgroup.dirs.iter().any(|dir| !Path::new(&dir.path).exists());
         if out_of_memory || taken {
             return anyhow!(
                 "/linux/resources/memory/limit: too small: the container's first process {how} for want of memory while it was set up"
