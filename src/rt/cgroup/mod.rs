@@ -48,6 +48,8 @@ pub struct Plan {
     pub by_init: bool,
     /// Going without is no error: a plain user asked for no limit and no path.
     pub optional: bool,
+    /// The document says where it shall be.
+    pub named: bool,
 }
 
 /// A unit of systemd's that is a container's cgroup.

@@ -67,8 +67,9 @@ fn run(root: &Path, args: &cli::Exec) -> Result<u8> {
     let how = if args.detach { How::Detach } else { How::Foreground };
     check_terminal(args.console_socket.as_deref(), how, process.terminal)?;
     let (preserve_fds, listen_fds) = prepare::descriptors(args.preserve_fds)?;
+    let user_namespace = state.namespaces & libc::CLONE_NEWUSER as u64 != 0;
     let surroundings = Surroundings {
-        user_namespace: state.namespaces & libc::CLONE_NEWUSER as u64 != 0,
+        user_namespace,
         capabilities: rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?.permitted.bits(),
         apparmor: process.apparmor_profile.is_some() && host::apparmor(),
         selinux: process.selinux_label.is_some() && host::selinux(),
@@ -89,7 +90,18 @@ fn run(root: &Path, args: &cli::Exec) -> Result<u8> {
     let filter = if state.seccomp { Some(entry.read_filter()?) } else { None };
     let signals = Signals::ending()?;
     let user = asked.filter(|_| args.process.is_none());
-    let work = Exec { state: &state, process: planned, user, filter, preserve_fds, v1, v2, affinity, console };
+    let work = Exec {
+        state: &state,
+        process: planned,
+        user,
+        filter,
+        preserve_fds,
+        v1,
+        v2,
+        affinity,
+        console,
+        limits_from_outside: user_namespace && host::is_root(),
+    };
     let running = launch(work, args.pid_file.as_deref(), &signals)?;
     if args.detach {
         return Ok(0);

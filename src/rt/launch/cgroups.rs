@@ -1,13 +1,13 @@
 //! The parent's work on a container's cgroup: is it free, making it, having systemd make it.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::timeline::Timeline;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, tree};
 use crate::plan::host;
 use crate::state::{Ownership, State};
-use crate::sys::error::At;
+use crate::sys::error::text;
 
 /// Refuses a cgroup that is in use, and notes what is there already: neither a failure nor `delete` may
 /// remove that.
@@ -72,7 +72,7 @@ pub(super) fn make(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, ste
                 Ok(true) => known.owner = Ownership::Ours,
                 Ok(false) => known.owner = Ownership::Foreign,
                 Err(error) if plan.optional && may_not(&error) => return Ok(false),
-                Err(error) => return Err(error).at(|| format!("/linux/cgroupsPath: making cgroup {}", dir.path)),
+                Err(error) => return Err(not_made(plan, dir, &error)),
             }
         }
         Ok(true)
@@ -82,6 +82,18 @@ pub(super) fn make(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, ste
         state.cgroups.clear();
     }
     Ok(made)
+}
+
+/// Names what of the document takes a cgroup: its path, else the first limit.
+fn not_made(plan: &cgroup::Plan, dir: &cgroup::Dir, error: &std::io::Error) -> anyhow::Error {
+    let limit = plan.writes.iter().find(|write| !write.file.starts_with("devices."));
+    let field = limit.filter(|_| !plan.named).map_or("/linux/cgroupsPath", |write| &write.pointer);
+    let hint = match (may_not(error), plan.named) {
+        (true, true) => "; a plain user may only below a delegated cgroup v2 (without a path: beside one's own)",
+        (true, false) => "; a plain user may limit only with a delegated cgroup v2",
+        _ => "",
+    };
+    anyhow!("{field}: making cgroup {}: {}{hint}", dir.path, text(error))
 }
 
 /// Without a path or a limit in the document, a user who may not make cgroups does without.

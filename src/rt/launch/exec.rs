@@ -64,6 +64,8 @@ pub struct Exec<'p> {
     pub affinity: (Option<Vec<u64>>, Option<Vec<u64>>),
     /// Where an engine wants the terminal.
     pub console: Option<OwnedFd>,
+    /// The parent sets limits, which a process in a user namespace has no right to raise.
+    pub limits_from_outside: bool,
 }
 
 /// A cgroup of the unified hierarchy.
@@ -107,6 +109,7 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
         sys::Cloned::Child => {
+            parent::offer_oom_score(Some(&exec.process));
             let inside = Inside { sync: theirs, init, root, staged };
             let Err(error) = inside.run(&mut exec);
             let _ = inside.sync.say(&Said::Failed(format!("{error:#}")));
@@ -236,7 +239,7 @@ fn follow(
                 if let Some(unit) = &mover {
                     Manager::connect(unit.user)?.attach(unit, "/", pid)?;
                 }
-                if exec.joins(libc::CLONE_NEWUSER) {
+                if exec.limits_from_outside {
                     limits::apply(&exec.process, pid)?;
                 }
                 if let Some(score) = exec.process.oom_score_adj {
@@ -335,7 +338,7 @@ impl Inside {
         let traits = Traits {
             personality: exec.state.personality,
             memory_policy: exec.state.memory_policy.as_ref(),
-            limits_from_outside: exec.joins(libc::CLONE_NEWUSER),
+            limits_from_outside: exec.limits_from_outside,
         };
         attributes(process, &traits, slave.as_ref(), &[])?;
         drop(slave);

@@ -46,6 +46,8 @@ pub(super) struct Init<'p> {
     pub(super) start: Option<OwnedFd>,
     /// Where an engine wants the terminal.
     pub(super) console: Option<OwnedFd>,
+    /// The parent sets limits, which init has no right to raise.
+    pub(super) limits_from_outside: bool,
     pub(super) timeline: Timeline,
 }
 
@@ -130,7 +132,7 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     let traits = Traits {
         personality: plan.personality,
         memory_policy: plan.memory_policy.as_ref(),
-        limits_from_outside: plan.namespaces.has_user(),
+        limits_from_outside: init.limits_from_outside,
     };
     steps.step("process attributes", || attributes(process, &traits, slave.as_ref(), &labels))?;
     drop((slave, labels));

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::thread::CapabilitySet;
 
 use super::init::Init;
 use super::sync::{Channel, Go, Said, pair};
@@ -15,8 +16,8 @@ use super::{cgroups, destroy, hook, init, limits, netdev, rootfs, stage, userns}
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::tree;
 use crate::config;
-use crate::plan::Plan;
 use crate::plan::rootfs::{Step, What};
+use crate::plan::{Plan, host};
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
 use crate::sys;
@@ -65,6 +66,7 @@ struct Work<'w, 'p> {
     steps: Timeline,
     init_spans: Vec<Span>,
     terminal: Option<OwnedFd>,
+    limits_from_outside: bool,
 }
 
 /// Carries the plan out. On an error everything that was made is removed again, the entry with it.
@@ -111,13 +113,15 @@ fn start<'p>(
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
     let early = steps.step("open sources", || open_early(plan))?;
     let needs_root =
-        (namespaces.has_user() && rustix::process::geteuid().is_root()) || namespaces.joins(libc::CLONE_NEWNS);
+        (namespaces.has_user() && userns::can(CapabilitySet::SYS_ADMIN)) || namespaces.joins(libc::CLONE_NEWNS);
     let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
     let start_socket = if options.wait_for_start { Some(entry.start_socket()?) } else { None };
     // For network devices: the namespace they go to.
     let joined_net = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWNET as u64).map(|(_, fd)| fd.try_clone());
     let joined_net = joined_net.transpose().at(|| "keeping the network namespace".into())?;
 
+    // Only root of the host may more than init itself.
+    let limits_from_outside = namespaces.has_user() && host::is_root();
     let (ours, theirs) = pair()?;
     // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work.
     let into = match plan.cgroup.v2() {
@@ -143,6 +147,7 @@ fn start<'p>(
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
         sys::Cloned::Child => {
+            offer_oom_score(plan.process.as_ref());
             if namespaces.staged() {
                 stage::clone_init(namespaces, &mut join, &theirs);
                 join.clear();
@@ -157,6 +162,7 @@ fn start<'p>(
                 join,
                 start: start_socket,
                 console: options.console.take(),
+                limits_from_outside,
                 timeline,
             })
         }
@@ -176,7 +182,18 @@ fn start<'p>(
         };
     }
     let pidfd = started.insert(pidfd);
-    let mut work = Work { plan, entry, state, sync: ours, pid, signals, steps, init_spans: Vec::new(), terminal: None };
+    let mut work = Work {
+        plan,
+        entry,
+        state,
+        sync: ours,
+        pid,
+        signals,
+        steps,
+        init_spans: Vec::new(),
+        terminal: None,
+        limits_from_outside,
+    };
     work.fill(joined_net, options)?;
     work.follow(options, pidfd)?;
     Ok(Launched {
@@ -216,7 +233,8 @@ impl Work<'_, '_> {
         }
         let dirs = &plan.cgroup.dirs;
         let writes = if self.state.cgroups.is_empty() { &[] } else { &*plan.cgroup.writes };
-        if let (Some(owner), Some(dir)) = (plan.cgroup.owner, plan.cgroup.v2()) {
+        let made_v2 = plan.cgroup.v2().filter(|_| !self.state.cgroups.is_empty());
+        if let (Some(owner), Some(dir)) = (plan.cgroup.owner, made_v2) {
             self.steps.step("owner of the cgroup", || tree::give(&dir.path, owner))?;
         }
         // The rules for devices first: between "deny all" and what is allowed again, an init that is
@@ -225,7 +243,7 @@ impl Work<'_, '_> {
             writes.split_at(writes.iter().take_while(|write| write.file.starts_with("devices.")).count());
         self.steps.step("device rules", || {
             tree::apply_all(dirs, devices)?;
-            match plan.cgroup.v2().filter(|_| !self.state.cgroups.is_empty()) {
+            match made_v2 {
                 Some(dir) => tree::attach_devices(&plan.cgroup, dir),
                 None => Ok(()),
             }
@@ -302,7 +320,7 @@ impl Work<'_, '_> {
     }
 
     fn finish(&mut self, options: &Options<'_>) -> Result<()> {
-        if self.plan.namespaces.has_user()
+        if self.limits_from_outside
             && let Some(process) = &self.plan.process
         {
             limits::apply(process, self.pid)?;
@@ -348,7 +366,16 @@ impl Work<'_, '_> {
 /// Why the first process could not be cloned.
 fn not_cloned(plan: &Plan<'_>, into_cgroup: bool, error: rustix::io::Errno) -> anyhow::Error {
     let entry = plan.cgroup.v2().filter(|_| into_cgroup).and_then(|dir| tree::explain_entry(dir, error));
-    entry.map_or_else(|| anyhow!("/linux/namespaces: cloning the first process: {}", errno(error)), anyhow::Error::msg)
+    let hint = match error {
+        rustix::io::Errno::PERM if plan.namespaces.makes(libc::CLONE_NEWUSER) => {
+            "; plain users may have no user namespaces here (sysctls unprivileged_userns_clone, apparmor_restrict_unprivileged_userns)"
+        }
+        rustix::io::Errno::PERM => "; a plain user needs a user namespace (`rt spec --rootless` has one)",
+        rustix::io::Errno::NOSPC => "; no more namespaces are allowed here (/proc/sys/user/max_*_namespaces)",
+        _ => "",
+    };
+    let other = || anyhow!("/linux/namespaces: cloning the first process: {}{hint}", errno(error));
+    entry.map_or_else(other, anyhow::Error::msg)
 }
 
 /// Binds that init could not open (see [`crate::plan::rootfs::What::Bind`]).
@@ -358,6 +385,9 @@ fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
         let Step::Mount(mount) = step else { continue };
         let What::Bind { source, recursive, idmap, early: true } = &mount.what else { continue };
         let open = || {
+            if idmap.is_some() && !userns::can(CapabilitySet::SYS_ADMIN) {
+                bail!("idmap: it takes CAP_SYS_ADMIN, which a plain user has not");
+            }
             let fd = rootfs::open_bind(mount, source, *recursive)?;
             if let Some(map) = idmap {
                 userns::idmap(&fd, map)?;
@@ -403,7 +433,11 @@ impl OwnNamespaces {
         }
         if let Some(offsets) = &namespaces.time {
             own.0.push(remember(libc::CLONE_NEWTIME, "time")?);
-            sys::unshare(libc::CLONE_NEWTIME).at(|| "/linux/namespaces: making a time namespace".into())?;
+            sys::unshare(libc::CLONE_NEWTIME).map_err(|error| {
+                let denied = error == rustix::io::Errno::PERM;
+                let hint = if denied { "; it takes CAP_SYS_ADMIN, also with a user namespace" } else { "" };
+                anyhow!("/linux/namespaces: making a time namespace: {}{hint}", errno(error))
+            })?;
             if !offsets.is_empty() {
                 fs::write("/proc/self/timens_offsets", offsets).at(|| "/linux/timeOffsets".into())?;
             }
@@ -432,15 +466,27 @@ pub(super) fn take_pid_file_back(path: Option<&Path>, pid: i32) {
     }
 }
 
+/// A new process's own try at its score: once it is not dumpable its files in /proc are root's, and a
+/// plain user's runtime comes too late. Whether it is set is [`set_oom_score`]'s to say.
+pub(super) fn offer_oom_score(process: Option<&crate::plan::process::Process<'_>>) {
+    if let Some(score) = process.and_then(|process| process.oom_score_adj) {
+        let _ = fs::write("/proc/self/oom_score_adj", score.to_string());
+    }
+}
+
 /// /proc/PID/oom_score_adj (proc_pid_oom_score_adj(5)).
 pub(super) fn set_oom_score(pid: i32, score: i32) -> Result<()> {
-    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).map_err(|error| {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    fs::write(&path, score.to_string()).or_else(|error| {
+        if fs::read_to_string(&path).is_ok_and(|is| is.trim() == score.to_string()) {
+            return Ok(());
+        }
         let hint = if error.kind() == ErrorKind::PermissionDenied {
             "; going below one's own takes CAP_SYS_RESOURCE"
         } else {
             ""
         };
-        anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error))
+        Err(anyhow!("/process/oomScoreAdj: setting it to {score}: {}{hint}", text(&error)))
     })
 }
 

@@ -366,9 +366,17 @@ fn finish(mount: &OwnedFd, propagation: Option<Propagation>) -> Result<()> {
     }
 }
 
+/// Why a tree of the host could not be cloned.
+fn not_opened(path: &str, error: Errno) -> anyhow::Error {
+    // A plain user has those over a mount namespace that is made together with a user namespace.
+    let denied = error == Errno::PERM;
+    let hint = if denied { "; it takes rights over the mount namespace: have a new one made" } else { "" };
+    anyhow!("opening {path}: {}{hint}", errno(error))
+}
+
 /// A bind mount's source, detached, with its attributes.
 pub(super) fn open_bind(mount: &Mount<'_>, source: &str, recursive: bool) -> Result<OwnedFd> {
-    let made = clone_tree(source, recursive).at(|| format!("opening {source}"))?;
+    let made = clone_tree(source, recursive).map_err(|error| not_opened(source, error))?;
     set(&made, mount.attributes, false).at(|| format!("setting the attributes of {source}"))?;
     set(&made, mount.recursive, true).at(|| format!("setting the attributes of {source}"))?;
     Ok(made)
@@ -384,13 +392,24 @@ fn new_filesystem(
 ) -> Result<OwnedFd> {
     let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| match error {
         Errno::NODEV => anyhow!("this kernel has no file system of type \"{fstype}\""),
+        Errno::PERM if fstype == "sysfs" => {
+            anyhow!("{fstype}: {}; it takes a new network namespace (bind /sys without)", errno(error))
+        }
         error => anyhow!("{fstype}: {}", errno(error)),
     })?;
     fsconfig_set_string(&fs, "source", source).map_err(|error| filesystem_error(&fs, error))?;
     configure(&fs, data, superblock)?;
-    fsconfig_create(&fs).map_err(|error| filesystem_error(&fs, error))?;
+    let refused = |error| match (fstype, error) {
+        // It must show the caller's own, and all that the mounts of it here show.
+        ("proc", Errno::PERM) => anyhow!(
+            "{:#}; it takes a new pid namespace, and in a container one without maskedPaths and readonlyPaths in /proc",
+            filesystem_error(&fs, error)
+        ),
+        _ => filesystem_error(&fs, error),
+    };
+    fsconfig_create(&fs).map_err(refused)?;
     let attributes = MountAttrFlags::from_bits_retain(attributes.set as u32);
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|error| filesystem_error(&fs, error))
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(refused)
 }
 
 fn configure(fs: &OwnedFd, data: &[&str], superblock: &[&str]) -> Result<()> {
@@ -448,7 +467,7 @@ fn empty_directory() -> Result<OwnedFd> {
 
 /// Opens the root on the host's side, with all that is mounted in it, as a detached mount.
 pub(super) fn open_root(path: &str) -> Result<OwnedFd> {
-    clone_tree(path, true).at(|| format!("/root/path: opening {path}"))
+    clone_tree(path, true).map_err(|error| anyhow!("/root/path: {}", not_opened(path, error)))
 }
 
 /// Makes the mount that `path` lies on private: mounting there must not reach the host.

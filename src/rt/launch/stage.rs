@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 
 use super::sync::{Channel, Said};
-use crate::plan::{Join, Namespaces};
+use crate::plan::{Join, Namespaces, names};
 use crate::sys;
 use crate::sys::error::{At, errno};
 
@@ -30,7 +30,6 @@ pub(super) fn open(list: &[Join]) -> Result<Vec<(u64, OwnedFd)>> {
 /// that belong to the user namespace only afterwards, so what is refused at first is tried again.
 pub(super) fn join(list: &mut Vec<(u64, OwnedFd)>) -> Result<()> {
     let user = libc::CLONE_NEWUSER as u64;
-    let what = || "joining a namespace".to_owned();
     let mut again = Vec::new();
     let has_user = list.iter().any(|(kind, _)| *kind == user);
     let mount_last = |kind: &u64| (*kind == libc::CLONE_NEWNS as u64, *kind == user);
@@ -43,16 +42,25 @@ pub(super) fn join(list: &mut Vec<(u64, OwnedFd)>) -> Result<()> {
         }
         match sys::setns(&fd, kind) {
             Err(Errno::PERM) if has_user => again.push((kind, fd)),
-            other => other.at(what)?,
+            other => other.map_err(|error| not_joined(kind, error))?,
         }
     }
     if let Some(fd) = user_namespace {
-        sys::setns(&fd, user).at(|| "joining the user namespace".into())?;
+        sys::setns(&fd, user).map_err(|error| not_joined(user, error))?;
     }
     for (kind, fd) in again {
-        sys::setns(&fd, kind).at(what)?;
+        sys::setns(&fd, kind).map_err(|error| not_joined(kind, error))?;
     }
     Ok(())
+}
+
+fn not_joined(kind: u64, error: Errno) -> anyhow::Error {
+    let hint = match error {
+        Errno::PERM if kind == libc::CLONE_NEWUSER as u64 => "; only who made it, or root, may",
+        Errno::PERM => "; it is another user namespace's, which has to be joined as well",
+        _ => "",
+    };
+    anyhow!("/linux/namespaces: joining the {} namespace: {}{hint}", names::namespace_word(kind), errno(error))
 }
 
 /// The extra process of [`Namespaces::staged`]: joins, then clones init as its own sibling, so that

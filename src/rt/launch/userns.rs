@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, anyhow, bail};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::config::types::IdMapping;
 use crate::plan::rootfs::IdMap;
@@ -14,21 +16,20 @@ use crate::sys::error::{At, errno, text};
 
 /// Writes the maps of the new user namespace that `pid` is in.
 ///
-/// A plain user may map the own id alone; for more the kernel wants somebody with privileges, and
-/// newuidmap(1) and newgidmap(1) are there to lend them, as far as /etc/subuid and /etc/subgid go.
+/// Who has no rights may map the own id alone, be it a plain user or the root of a container; for more
+/// the kernel wants somebody with privileges, and newuidmap(1) and newgidmap(1) are there to lend them,
+/// as far as /etc/subuid and /etc/subgid go.
 pub(super) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    if uid.is_root() {
-        write_map(pid, "uid", uids)?;
-        return write_map(pid, "gid", gids);
-    }
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let is_own = |ranges: &[IdMapping], id: u32| matches!(ranges, [one] if one.host_id == id && one.size == 1);
-    if is_own(uids, uid.as_raw()) {
+    if can(CapabilitySet::SETUID) || is_own(uids, uid) {
         write_map(pid, "uid", uids)?;
     } else {
         have_mapped(pid, "uid", uids)?;
     }
-    if is_own(gids, gid.as_raw()) {
+    if can(CapabilitySet::SETGID) {
+        write_map(pid, "gid", gids)
+    } else if is_own(gids, gid) {
         // A group may be mapped so only where setgroups(2) is given up for good.
         let path = format!("/proc/{pid}/setgroups");
         fs::write(&path, "deny").at(|| format!("writing {path}"))?;
@@ -38,9 +39,25 @@ pub(super) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Re
     }
 }
 
+/// Whether this process has a capability in its user namespace.
+pub(super) fn can(capability: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
 fn write_map(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
     let path = format!("/proc/{pid}/{kind}_map");
-    fs::write(&path, lines(ranges)).map_err(|error| anyhow!("/linux/{kind}Mappings: writing {path}: {}", text(&error)))
+    fs::write(&path, lines(ranges)).map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::PermissionDenied
+                if kind == "uid" && !can(CapabilitySet::SETFCAP) && ranges.iter().any(|range| range.host_id == 0) =>
+            {
+                "; hostID 0 takes CAP_SETFCAP"
+            }
+            ErrorKind::PermissionDenied => "; a hostID must be an id of the user namespace that rt runs in",
+            _ => "",
+        };
+        anyhow!("/linux/{kind}Mappings: writing {path}: {}{hint}", text(&error))
+    })
 }
 
 fn have_mapped(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
@@ -52,8 +69,11 @@ fn have_mapped(pid: i32, kind: &str, ranges: &[IdMapping]) -> Result<()> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| {
-            let why = text(&error);
-            anyhow!("/linux/{kind}Mappings: more than one's own id takes {program} (package uidmap): running it: {why}")
+            // A directory in PATH that is closed to the caller hides that nothing was found.
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let is_there = std::env::split_paths(&path).any(|dir| dir.join(&program).exists());
+            let why = if is_there { text(&error) } else { "it is not in PATH".to_owned() };
+            anyhow!("/linux/{kind}Mappings: other ids than one's own take {program} (package uidmap): {why}")
         })?;
     if output.status.success() {
         return Ok(());

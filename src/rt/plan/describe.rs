@@ -51,9 +51,8 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
 }
 
 fn kinds(mask: u64) -> String {
-    let known = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
-    let made: Vec<&str> =
-        known.into_iter().filter(|kind| names::namespace(kind).is_some_and(|bit| mask & bit != 0)).collect();
+    let is_made = |kind: &&str| names::namespace(kind).is_some_and(|bit| mask & bit != 0);
+    let made: Vec<&str> = names::NAMESPACES.into_iter().filter(is_made).collect();
     if made.is_empty() { "no new namespace".to_owned() } else { made.join(" ") }
 }
 

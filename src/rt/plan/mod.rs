@@ -169,7 +169,9 @@ pub fn plan<'a>(spec: &'a Spec<'a>, request: &Request, host: &Host, problems: &m
     };
     let mut cgroup = cgroup(spec, request, host, problems);
     cgroup.by_init = !namespaces.has_user() && !namespaces.joins(libc::CLONE_NEWNS);
-    cgroup.owner = cgroup_owner(spec, &namespaces).filter(|_| cgroup.v2().is_some() && host.layout.v1.is_empty());
+    // What a plain user makes is that user's own already.
+    let may_give = host.can(caps::Capability::CAP_CHOWN) && cgroup.v2().is_some() && host.layout.v1.is_empty();
+    cgroup.owner = cgroup_owner(spec, &namespaces).filter(|_| may_give);
     cgroup.devices_optional = namespaces.has_user() || host.own_cgroup.is_some();
     let surroundings = Surroundings {
         user_namespace: namespaces.has_user(),
@@ -254,7 +256,8 @@ fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Proble
         path = options::clean(&format!("{beside}{path}")).into_owned();
     }
     let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
-    plan.optional = asked.is_none() && plan.writes.iter().all(|write| write.file.starts_with("devices."));
+    plan.named = asked.is_some();
+    plan.optional = !plan.named && plan.writes.iter().all(|write| write.file.starts_with("devices."));
     plan
 }
 

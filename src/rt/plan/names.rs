@@ -21,6 +21,14 @@ pub fn namespace(kind: &str) -> Option<u64> {
     } as u64)
 }
 
+/// The words of [`namespace`], in the order of `rt plan`.
+pub const NAMESPACES: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
+
+/// The word of a clone(2) flag.
+pub fn namespace_word(kind: u64) -> &'static str {
+    NAMESPACES.into_iter().find(|word| namespace(word) == Some(kind)).unwrap_or("unknown")
+}
+
 /// The bit of a capability: `CAP_CHOWN` is 0.
 pub fn capability(name: &str) -> Option<u8> {
     name.parse::<caps::Capability>().ok().map(|capability| capability.index())
