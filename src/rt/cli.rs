@@ -49,7 +49,8 @@ pub struct Global {
     pub systemd_cgroup: bool,
     #[arg(long, hide = true, value_name = "auto|true|false")]
     pub rootless: Option<String>,
-    #[arg(long, hide = true, value_name = "PATH")]
+    /// The criu program, for checkpoint and restore [default: criu, as PATH finds it]
+    #[arg(long, value_name = "PATH")]
     pub criu: Option<PathBuf>,
 }
 
@@ -127,6 +128,17 @@ pub enum Command {
     /// List the containers of the state directory
     #[command(after_help = "Example: rt list --format json")]
     List(List),
+    /// Write a running container's processes to files, by CRIU
+    #[command(after_help = "Example: rt checkpoint --image-path /backup/web web\n\
+        \x20        rt checkpoint --pre-dump --image-path /backup/1 web\n\
+        \x20        rt checkpoint --parent-path ../1 --image-path /backup/2 web\n\n\
+        The container is deleted then, unless it is left running. What it has on disk is not in the\n\
+        files: it has to be there for `restore`, as the bundle has. On an error it runs on.")]
+    Checkpoint(Checkpoint),
+    /// Make a container again from files that checkpoint wrote
+    #[command(after_help = "Example: rt restore --detach --image-path /backup/web --bundle /containers/web web\n\n\
+        Without --detach it waits, as `run` does, with the same exit status.")]
+    Restore(Restore),
     /// Write a config.json to start from
     #[command(after_help = "Example: rt spec --bundle /containers/web")]
     Spec(SpecArgs),
@@ -411,6 +423,103 @@ pub enum ListFormat {
 pub enum TextFormat {
     Text,
     Json,
+}
+
+/// What `checkpoint` and `restore` share.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Directory of the files
+    #[arg(long, default_value = "checkpoint", value_name = "DIR")]
+    pub image_path: PathBuf,
+    /// Directory for CRIU's log [default: that of the files]
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow unix sockets that are connected to a process outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a session or a terminal that began outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Allow file locks
+    #[arg(long)]
+    pub file_locks: bool,
+    /// Settings of cgroups: soft (in those that are made), full, strict (and none may be there), ignore
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub manage_cgroups_mode: Option<CgroupMode>,
+    /// Make this namespace, but restore nothing in it: network
+    #[arg(long, value_name = "NAMESPACE")]
+    pub empty_ns: Vec<String>,
+    /// Drop pages from older files that newer ones have
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Move pages when they are needed (userfaultfd(2))
+    #[arg(long)]
+    pub lazy_pages: bool,
+}
+
+/// How cgroups are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum CgroupMode {
+    Soft,
+    Full,
+    Strict,
+    Ignore,
+}
+
+/// `checkpoint`
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    #[command(flatten)]
+    pub images: Images,
+    /// Files of an earlier pre-dump, relative to --image-path
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
+    /// Let the container run on
+    #[arg(short = 'R', long)]
+    pub leave_running: bool,
+    /// Write memory alone, and let the container run on: the checkpoint that follows is shorter
+    #[arg(short = 'P', long)]
+    pub pre_dump: bool,
+    /// Send memory to this server (criu page-server)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub page_server: Option<String>,
+    /// Write a zero byte to this descriptor once pages can be fetched
+    #[arg(long, value_name = "FD", allow_negative_numbers = true)]
+    pub status_fd: Option<i32>,
+    /// Give a name to files that are open and deleted, where their file system allows it
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Leave out TCP connections that are being made
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub images: Images,
+    /// Leave the container running and return
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not become the reaper of orphaned processes (accepted for runc's sake; rt never does)
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Another profile than the processes had: TYPE:NAME
+    #[arg(long, value_name = "LABEL")]
+    pub lsm_profile: Option<String>,
+    /// SELinux context for the mounts
+    #[arg(long, value_name = "CONTEXT")]
+    pub lsm_mount_context: Option<String>,
 }
 
 /// `spec`

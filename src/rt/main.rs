@@ -7,6 +7,7 @@ mod cgroup;
 mod cli;
 mod commands;
 mod config;
+mod criu;
 mod launch;
 mod log;
 mod plan;
@@ -14,15 +15,18 @@ mod seccomp;
 mod state;
 mod sys;
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Called by [`sys::entry`]; see there why this is not `fn main`.
 #[cfg_attr(test, allow(dead_code))]
 fn run() -> i32 {
-    let cli = match cli::Cli::try_parse() {
+    // containerd's shim writes this one with one dash (containerd/go-runc).
+    let dashes = |arg: OsString| if arg == "-no-subreaper" { "--no-subreaper".into() } else { arg };
+    let cli = match cli::Cli::try_parse_from(std::env::args_os().map(dashes)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -47,12 +51,20 @@ fn run() -> i32 {
 /// Help goes to standard output; a wrong command line is one line and exit status 1, as runc has it.
 fn usage(error: &clap::Error) -> i32 {
     let text = error.to_string();
+    // Podman asks in this way whether a runtime knows a flag, and reads the answer.
+    if let (ErrorKind::InvalidValue, Some(ContextValue::String(flag)), Some(ContextValue::String(value))) =
+        (error.kind(), error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
+        && value.is_empty()
+    {
+        log::error(&format!("flag needs an argument: {}; see --help", flag.split(' ').next().unwrap_or(flag)));
+        return 1;
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => print(&text),
         _ => {
             let words: Vec<&str> = text
                 .lines()
-                .take_while(|line| !line.starts_with("Usage:"))
+                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
                 .map(str::trim)
                 .filter(|line| !line.is_empty())
                 .collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::state::Cgroup;
+use crate::state::{Cgroup, Ownership};
 use crate::sys::error::At;
 
 /// How long the kernel may take. A process in an uninterruptible wait is not frozen before it ends.
@@ -45,6 +45,12 @@ impl Freezer {
         let path = self.path.join(file);
         fs::write(&path, word).at(|| format!("writing \"{word}\" to {}", path.display()))
     }
+}
+
+/// The directory that can freeze a container and nobody else.
+pub fn own_directory(cgroups: &[Cgroup<'_>]) -> Option<PathBuf> {
+    let found = find(cgroups)?.path;
+    cgroups.iter().any(|dir| Path::new(&*dir.path) == found && dir.owner == Ownership::Ours).then_some(found)
 }
 
 /// Whether a container is frozen; one without such a cgroup never is.

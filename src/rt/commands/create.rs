@@ -114,7 +114,7 @@ pub(super) fn check_terminal(socket: Option<&Path>, how: How, has_terminal: bool
     }
 }
 
-fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'p> {
+pub(super) fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>) -> State<'p> {
     State {
         id: Str::from(request.id.clone()),
         pid: 0,

@@ -109,8 +109,9 @@ fn document() -> Result<Value> {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },
-        "annotations": {"rt.version": env!("CARGO_PKG_VERSION")},
-        "potentiallyUnsafeConfigAnnotations": [],
+        "annotations": {"rt.version": env!("CARGO_PKG_VERSION"), "rt.checkpoint.enabled": "true"},
+        // Those that change what we do; with a dot at the end, all that begin so.
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", "org.systemd.property."],
     }))
 }
 

@@ -1,6 +1,7 @@
 //! One file a command, each short: it names the steps and calls the rooms.
 
 mod check;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -12,6 +13,7 @@ mod list;
 mod pause;
 mod prepare;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -51,6 +53,11 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Kill(args) => kill::kill(&root(global)?, &args),
         Command::Delete(args) => delete::delete(&root(global)?, &args),
         Command::List(args) => list::list(&root(global)?, &args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&root(global)?, &args, global.criu.as_deref()),
+        Command::Restore(mut args) => {
+            args.common.systemd_cgroup = global.systemd_cgroup;
+            return restore::restore(&root(global)?, &args, global.criu.as_deref());
+        }
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
         Command::Check(args) => return check::check(&args, global.systemd_cgroup),

@@ -23,11 +23,13 @@
 //! kernel also kills init when the parent dies.
 
 mod cgroups;
+pub mod checkpoint;
 mod copy_up;
 pub mod destroy;
 pub mod exec;
 pub mod hook;
 mod identity;
+pub mod images;
 mod init;
 mod kernel;
 mod limits;
@@ -37,6 +39,7 @@ mod process;
 pub mod program;
 pub mod rdt;
 mod resolve;
+pub mod restore;
 mod rootfs;
 mod stage;
 pub mod sync;

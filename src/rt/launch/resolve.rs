@@ -1,7 +1,7 @@
 //! Paths inside the container's root, resolved by the kernel against the root's descriptor
 //! (openat2(2), Linux 5.6): a link, however it changes meanwhile, cannot lead outside.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Result, anyhow};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2, readlinkat};
@@ -52,6 +52,13 @@ impl Tree {
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    /// The path without links of what is there, as seen from the root.
+    pub fn real_path(&self, path: &str) -> Option<String> {
+        let found = self.open(path, OFlags::PATH).ok()?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+        link.into_os_string().into_string().ok()
     }
 
     /// The directory at `path`, made with its parents (mode 0755) where it is missing.
