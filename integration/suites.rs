@@ -48,6 +48,11 @@ fn containerd() {
     engine("containerd");
 }
 
+#[test]
+fn docker() {
+    engine("docker");
+}
+
 /// The guest keeps what its README says: statuses, arguments, users, time limits, nothing left.
 #[test]
 fn guest() {

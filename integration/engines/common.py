@@ -6,6 +6,7 @@ one cgroup, and one temporary folder. So whatever happens, ending the first proc
 namespaces and removing these two leaves nothing behind, and suites can run beside each other.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import glob
 import hashlib
@@ -263,7 +264,8 @@ def until(condition, message, seconds=20):
         result = condition()
         if result:
             return result
-        check(time.time() < deadline, message() if callable(message) else message)
+        if time.time() > deadline:
+            raise AssertionError(message() if callable(message) else message)
         time.sleep(0.05)
 
 
@@ -288,6 +290,12 @@ def new_cgroups(before):
 
 def all_cgroups():
     return [path for top in hierarchies() for path, _, _ in os.walk(top) if path != top]
+
+
+def at_once(number, function):
+    """Calls function(0) to function(number - 1) at once; each must succeed."""
+    with concurrent.futures.ThreadPoolExecutor(number) as pool:
+        list(pool.map(function, range(number)))
 
 
 def mounts():
@@ -370,10 +378,11 @@ def image(path, name=IMAGE, command=("sh",)):
 CASES = []
 
 
-def case(name):
-    """Registers a function of an engine as a case. Suites give the same thing the same name."""
+def case(name, only=lambda engine: True):
+    """Registers a function of an engine as a case, for the engines that `only` says yes to.
+    Suites give the same thing the same name."""
     def register(function):
-        CASES.append((name, function))
+        CASES.append((name, function, only))
         return function
     return register
 
@@ -383,8 +392,8 @@ def run_cases(args, name, make):
     engine = None
     try:
         engine = make(os.environ[INSIDE], args.runtime)
-        for title, function in CASES:
-            if args.only and args.only not in title:
+        for title, function, only in CASES:
+            if not only(engine) or args.only and args.only not in title:
                 continue
             begin, message = time.time(), ""
             try:
@@ -435,6 +444,11 @@ def main(name, doc, packages, make, more=lambda parser: None):
     folder = os.environ[INSIDE]
     mount_cgroups(runtime)
     run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+    # Changes of /etc (users, their ids, networks) are seen here only.
+    os.makedirs("/run/etc/work")
+    os.mkdir("/run/etc/upper")
+    run("mount", "-t", "overlay", "-o", "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work",
+        "etc", "/etc")
     run("ip", "link", "set", "lo", "up")
     # Some engines call `runc` whatever they were told.
     os.mkdir(folder + "/bin")
