@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// The binary under test: the one that ships where the environment names it (`contrib/test` does),
-/// else the debug build.
-pub const RT: &str = match option_env!("RT_BINARY") {
-    Some(path) => path,
-    None => env!("CARGO_BIN_EXE_rt"),
+/// else the debug build; for the tests of another crate, which cannot name that, the one in PATH.
+pub const RT: &str = match (option_env!("RT_BINARY"), option_env!("CARGO_BIN_EXE_rt")) {
+    (Some(path), _) | (None, Some(path)) => path,
+    (None, None) => "rt",
 };
 
 /// No command may take longer.
@@ -358,6 +358,15 @@ pub fn processes_named(name: &str) -> Vec<String> {
             line.contains(name).then(|| format!("process {pid}: {line}"))
         })
         .collect()
+}
+
+/// A program that is crun. That of Debian 12 refuses a host with both cgroup versions: v2 is hidden from it.
+pub fn crun(place: &Place) -> String {
+    let path = place.dir.join("crun");
+    let hide = "umount /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\"";
+    fs::write(&path, format!("#!/bin/sh\nexec unshare --mount sh -c '{hide}' sh \"$@\"\n")).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
 }
 
 /// Runs a line of the host's shell.

@@ -92,7 +92,7 @@ pub(super) fn ipc(name: &str) -> Option<u32> {
 /// Name and numbers in the order of [`Abi`], -1 where there is none; sorted by name. x32 numbers
 /// are without [`X32_BIT`].
 #[rustfmt::skip]
-static TABLE: &[(&str, [i32; 5])] = &[
+pub(super) static TABLE: &[(&str, [i32; 5])] = &[
     ("_llseek", [-1, 140, -1, -1, 140]), ("_newselect", [-1, 142, -1, -1, 142]),
     ("_sysctl", [156, 149, -1, -1, 149]), ("accept", [43, -1, 43, 202, 285]),
     ("accept4", [288, 364, 288, 242, 366]), ("access", [21, 33, 21, -1, 33]),
