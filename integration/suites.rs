@@ -14,7 +14,7 @@ fn rt() -> String {
 /// Runs a program below the top directory and gives out what it printed.
 #[track_caller]
 fn suite(program: &str, args: &[&str]) -> String {
-    let output = Command::new(top().join(program)).args(args).output().unwrap();
+    let output = Command::new(top().join(program)).args(args).env("RT_BINARY", rt()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} ended with {}\n{text}\n{errors}", output.status);
@@ -51,6 +51,21 @@ fn containerd() {
 #[test]
 fn docker() {
     engine("docker");
+}
+
+/// The configurations that ship are what engines load.
+#[test]
+fn engine_configurations() {
+    let text = suite("contrib/engines/check", &[]);
+    assert!(text.ends_with("engines: all configurations are good\n"), "{text}");
+}
+
+/// The Debian package installs, runs a container and goes without a trace, in the guest.
+#[test]
+fn debian_package() {
+    let text = suite("integration/package", &[]);
+    assert!(text.contains("ran in a container"), "{text}");
+    assert!(text.contains("package: installed, ran and removed"), "{text}");
 }
 
 /// The guest keeps what its README says: statuses, arguments, users, time limits, nothing left.
