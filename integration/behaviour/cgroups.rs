@@ -938,6 +938,33 @@ fn limits_wait_until_the_container_is_set_up() {
     assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
 }
 
+/// Podman's `--cgroups=disabled`: the container stays where the runtime is.
+#[test]
+fn without_a_manager_there_is_no_cgroup() {
+    if harness::systemd() {
+        return;
+    }
+    let place = Place::new();
+    let mut bundle = place.bundle("cat /proc/self/cgroup");
+    bundle.namespace("cgroup", None).write();
+    let run = || place.rt(&["--cgroup-manager", "disabled", "run", "--bundle", bundle.path(), &place.id("c")]);
+    assert_eq!(run().ok().stdout, fs::read_to_string("/proc/self/cgroup").unwrap());
+    bundle.set("/linux/resources", json!({"pids": {"limit": 9}})).write();
+    let run = || place.rt(&["--cgroup-manager=disabled", "run", "--bundle", bundle.path(), &place.id("c")]);
+    run().fails_with("/linux/resources/pids/limit: takes a cgroup, and --cgroup-manager is disabled");
+    bundle.set("/linux/resources", json!({})).script("exec sleep 100");
+    bundle.write();
+    let (id, out) = (place.id("d"), fs::File::create(place.dir.join("out")).unwrap());
+    let args = ["--cgroup-manager", "disabled", "create", "--bundle", bundle.path(), &id];
+    let child = place.command(&args).stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+    assert_eq!(harness::finish(child).code, 0);
+    place.rt(&["start", &id]).ok();
+    place.rt(&["pause", &id]).fails_with("no cgroup");
+    assert_eq!(place.rt(&["exec", &id, "echo", "in"]).ok().stdout, "in\n");
+    place.rt(&["delete", "--force", &id]).ok();
+    assert!(harness::cgroups_named(&place.id("")).is_empty());
+}
+
 /// A property of a unit, as systemd has it.
 fn property(unit: &str, name: &str) -> String {
     harness::host(&format!("systemctl show --value --property {name} {unit}")).ok().stdout.trim().to_owned()

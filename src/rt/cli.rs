@@ -47,11 +47,31 @@ pub struct Global {
     /// Have systemd make the cgroups
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who makes the cgroups; with disabled nobody: the container stays in the caller's
+    #[arg(long, value_enum, value_name = "MANAGER")]
+    pub cgroup_manager: Option<CgroupManager>,
     #[arg(long, hide = true, value_name = "auto|true|false")]
     pub rootless: Option<String>,
     /// The criu program, for checkpoint and restore [default: criu, as PATH finds it]
     #[arg(long, value_name = "PATH")]
     pub criu: Option<PathBuf>,
+}
+
+/// Who makes cgroups (as with crun, for Podman's `--cgroups=disabled`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum CgroupManager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+impl Global {
+    /// The manager that these flags name.
+    pub fn manager(&self) -> CgroupManager {
+        let flag = if self.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+        self.cgroup_manager.unwrap_or(flag)
+    }
 }
 
 /// Form of log lines.
@@ -187,9 +207,9 @@ pub struct Common {
     /// Pass this many descriptors from 3 on to the container
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub preserve_fds: u32,
-    /// The global flag, put here by [`Cli`]'s reader
-    #[arg(skip)]
-    pub systemd_cgroup: bool,
+    /// What the global flags say, put here by [`Cli`]'s reader
+    #[arg(skip = CgroupManager::Cgroupfs)]
+    pub cgroup_manager: CgroupManager,
 }
 
 /// `create`

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::prepare;
-use crate::cli::{Inspect, TextFormat};
+use crate::cli::{CgroupManager, Inspect, TextFormat};
 use crate::config::problem::{Kind, Problems};
 use crate::config::types::Spec;
 use crate::plan::rootfs::{Step, What};
@@ -16,12 +16,12 @@ use crate::plan::{Plan, Request, describe, plan as make_plan};
 const ID: &str = "ID";
 
 /// `rt check`
-pub(super) fn check(args: &Inspect, systemd_cgroup: bool) -> Result<u8> {
+pub(super) fn check(args: &Inspect, cgroups: CgroupManager) -> Result<u8> {
     let mut problems = Problems::default();
     let (text, bundle) = prepare::read(&args.bundle)?;
     if let Some(spec) = prepare::document(&text, &mut problems) {
         let request = request(&bundle);
-        let (host, _) = prepare::host(&spec, systemd_cgroup)?;
+        let (host, _) = prepare::host(&spec, cgroups)?;
         let plan = make_plan(&spec, &request, &host, &mut problems);
         files(&spec, &plan, &mut problems);
     }
@@ -47,7 +47,7 @@ pub(super) fn check(args: &Inspect, systemd_cgroup: bool) -> Result<u8> {
 }
 
 /// `rt plan`
-pub(super) fn plan(args: &Inspect, systemd_cgroup: bool) -> Result<()> {
+pub(super) fn plan(args: &Inspect, cgroups: CgroupManager) -> Result<()> {
     let (text, bundle) = prepare::read(&args.bundle)?;
     let mut problems = Problems::default();
     let Some(spec) = prepare::document(&text, &mut problems) else {
@@ -56,7 +56,7 @@ pub(super) fn plan(args: &Inspect, systemd_cgroup: bool) -> Result<()> {
     };
     prepare::settle(&problems)?;
     let request = request(&bundle);
-    let (host, _) = prepare::host(&spec, systemd_cgroup)?;
+    let (host, _) = prepare::host(&spec, cgroups)?;
     let mut problems = Problems::default();
     let plan = make_plan(&spec, &request, &host, &mut problems);
     prepare::settle(&problems)?;

@@ -50,7 +50,12 @@ pub(super) fn checkpoint(root: &Path, args: &cli::Checkpoint, criu: Option<&Path
         prepare::settle(&problems)?;
         bail!("config.json cannot be read");
     };
-    let (host, _manager) = prepare::host(&spec, state.unit.is_some())?;
+    let manager = match (&state.unit, &*state.cgroups) {
+        (Some(_), _) => cli::CgroupManager::Systemd,
+        (None, []) => cli::CgroupManager::Disabled,
+        _ => cli::CgroupManager::Cgroupfs,
+    };
+    let (host, _manager) = prepare::host(&spec, manager)?;
     let request = Request { id: args.id.clone(), bundle, ..Request::default() };
     let plan = plan(&spec, &request, &host, &mut problems);
 

@@ -56,7 +56,7 @@ pub(super) fn make<T>(
         bail!("config.json cannot be read");
     };
     prepare::settle(&problems)?;
-    let (host, manager) = prepare::host(&spec, common.systemd_cgroup)?;
+    let (host, manager) = prepare::host(&spec, common.cgroup_manager)?;
     let mut problems = Problems::default();
     let plan = plan(&spec, &request, &host, &mut problems);
     prepare::settle(&problems)?;

@@ -35,12 +35,12 @@ pub fn run(cli: Cli) -> Result<u8> {
     let Some(command) = cli.command else { bail!("a command is needed; see --help") };
     let done = match command {
         Command::Create(mut args) => {
-            args.common.systemd_cgroup = global.systemd_cgroup;
+            args.common.cgroup_manager = global.manager();
             create::create(&root(global)?, &args)
         }
         Command::Start(args) => start::start(&root(global)?, &args.id),
         Command::Run(mut args) => {
-            args.common.systemd_cgroup = global.systemd_cgroup;
+            args.common.cgroup_manager = global.manager();
             return run::run(&root(global)?, &args);
         }
         Command::Exec(args) => return Ok(exec::exec(&root(global)?, &args)),
@@ -55,13 +55,13 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::List(args) => list::list(&root(global)?, &args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&root(global)?, &args, global.criu.as_deref()),
         Command::Restore(mut args) => {
-            args.common.systemd_cgroup = global.systemd_cgroup;
+            args.common.cgroup_manager = global.manager();
             return restore::restore(&root(global)?, &args, global.criu.as_deref());
         }
         Command::Spec(args) => spec::spec(&args),
         Command::Features => features::features(),
-        Command::Check(args) => return check::check(&args, global.systemd_cgroup),
-        Command::Plan(args) => check::plan(&args, global.systemd_cgroup),
+        Command::Check(args) => return check::check(&args, global.manager()),
+        Command::Plan(args) => check::plan(&args, global.manager()),
     };
     done.map(|()| 0)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 
 use crate::cgroup::systemd::Manager;
+use crate::cli::CgroupManager;
 use crate::config::problem::Problems;
 use crate::config::types::Spec;
 use crate::config::{load, validate};
@@ -62,14 +63,15 @@ pub(super) fn settle_at(place: &str, problems: &Problems) -> Result<()> {
     }
 }
 
-/// The host, and with `--systemd-cgroup` the systemd that makes cgroups.
-pub(super) fn host(spec: &Spec<'_>, systemd_cgroup: bool) -> Result<(Host, Option<Manager>)> {
+/// The host, and the systemd that makes cgroups where it is asked for.
+pub(super) fn host(spec: &Spec<'_>, cgroups: CgroupManager) -> Result<(Host, Option<Manager>)> {
     let mut host = Host::read(spec)?;
     let connect = || {
         Manager::connect(!is_root())
             .map_err(|error| anyhow!("--systemd-cgroup: {error:#}; without the flag rt makes cgroups itself"))
     };
-    let mut manager = systemd_cgroup.then(connect).transpose()?;
+    let mut manager = (cgroups == CgroupManager::Systemd).then(connect).transpose()?;
+    host.without_cgroups = cgroups == CgroupManager::Disabled;
     host.systemd = manager.as_mut().map(Systemd::ask).transpose()?;
     Ok((host, manager))
 }

@@ -27,7 +27,7 @@ pub(super) fn restore(root: &Path, args: &cli::Restore, criu: Option<&Path>) -> 
         prepare::settle(&problems)?;
         bail!("config.json cannot be read");
     };
-    let (host, manager) = prepare::host(&spec, args.common.systemd_cgroup)?;
+    let (host, manager) = prepare::host(&spec, args.common.cgroup_manager)?;
     let plan = plan(&spec, &request, &host, &mut problems);
     prepare::settle(&problems)?;
     let how = if args.detach { create::How::Detach } else { create::How::Foreground };

@@ -17,6 +17,8 @@ pub struct Host {
     pub layout: Layout,
     /// A plain user's own v2 cgroup, as /proc/self/cgroup shows it; none for root of the host.
     pub own_cgroup: Option<String>,
+    /// No cgroup is made, as it was asked for.
+    pub without_cgroups: bool,
     /// The systemd that makes cgroups, where that is asked for.
     pub systemd: Option<Systemd>,
     /// Capabilities that this process may use, as a mask.
@@ -64,6 +66,7 @@ impl Host {
         Ok(Host {
             layout,
             own_cgroup,
+            without_cgroups: false,
             systemd: None,
             capabilities: rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?.permitted.bits(),
             apparmor: wants_apparmor && apparmor(),

@@ -256,6 +256,12 @@ fn cgroup(spec: &Spec<'_>, request: &Request, host: &Host, problems: &mut Proble
         path = options::clean(&format!("{beside}{path}")).into_owned();
     }
     let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
+    if host.without_cgroups {
+        if let Some(limit) = plan.writes.iter().find(|write| !write.file.starts_with("devices.")) {
+            problems.unavailable(&limit.pointer, "takes a cgroup, and --cgroup-manager is disabled");
+        }
+        return cgroup::Plan { optional: true, ..cgroup::Plan::default() };
+    }
     plan.named = asked.is_some();
     plan.optional = !plan.named && plan.writes.iter().all(|write| write.file.starts_with("devices."));
     plan
@@ -293,6 +299,12 @@ fn unit(spec: &Spec<'_>, request: &Request, host: &Host, systemd: &Systemd, prob
     };
     let path = format!("{}{}", systemd.control_group, unit.path());
     let mut plan = cgroup::plan(&path, &linux.resources, &host.layout, problems);
+    if host.without_cgroups {
+        if let Some(limit) = plan.writes.iter().find(|write| !write.file.starts_with("devices.")) {
+            problems.unavailable(&limit.pointer, "takes a cgroup, and --cgroup-manager is disabled");
+        }
+        return cgroup::Plan { optional: true, ..cgroup::Plan::default() };
+    }
     let v2 = host.layout.v1.is_empty();
     let properties = properties(&linux.resources, &spec.annotations, v2, systemd.version, problems);
     plan.scope = Some(cgroup::Scope { unit, properties });
