@@ -53,6 +53,11 @@ fn docker() {
     engine("docker");
 }
 
+#[test]
+fn podman() {
+    engine("podman");
+}
+
 /// The configurations that ship are what engines load.
 #[test]
 fn engine_configurations() {
