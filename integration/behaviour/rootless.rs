@@ -798,6 +798,28 @@ const NESTING: [&str; 16] = [
     "SETFCAP",
 ];
 
+/// As Podman asks for it: a cgroup mount, no path, and no cgroup namespace.
+#[test]
+fn on_v1_without_a_cgroup_ones_own_is_shown() {
+    let place = Place::new();
+    let user = User::new(&place);
+    let memory = Path::new("/sys/fs/cgroup/memory");
+    if !memory.join("tasks").exists() {
+        return;
+    }
+    let mut bundle = user.bundle("b", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes; cat /proc/self/cgroup");
+    without(&mut bundle.config, "cgroup");
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/sys"));
+    let options = ["ro", "nosuid", "noexec", "nodev"];
+    mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let path = own.lines().find_map(|line| line.split_once(":memory:")).unwrap().1;
+    let limit = fs::read_to_string(format!("{}{path}/memory.limit_in_bytes", memory.display())).unwrap();
+    assert_eq!(user.run(&bundle).ok().stdout, limit + &own);
+    user.nothing_left();
+}
+
 fn capabilities(config: &mut Value, names: &[&str]) {
     let list: Vec<String> = names.iter().map(|name| format!("CAP_{name}")).collect();
     config["process"]["capabilities"] = json!({"bounding": list, "effective": list, "permitted": list});

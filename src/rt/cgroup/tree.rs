@@ -428,6 +428,14 @@ pub fn unified_path(pid: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
+/// The controllers and paths of v1 that it shows.
+pub fn v1_paths(pid: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let fields = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let v1 = fields.filter(|(controllers, _)| !controllers.is_empty());
+    v1.map(|(controllers, path)| (controllers.to_owned(), path.trim_end_matches('/').to_owned())).collect()
+}
+
 /// Gives a v2 directory to a user: itself, and the files that a delegate may write (cgroups(7)).
 pub fn give(path: &str, uid: u32) -> Result<()> {
     let list = fs::read_to_string("/sys/kernel/cgroup/delegate")

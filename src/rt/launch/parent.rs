@@ -383,7 +383,7 @@ fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
     let mut opened = Vec::new();
     for step in &plan.steps {
         let Step::Mount(mount) = step else { continue };
-        let What::Bind { source, recursive, idmap, early: true } = &mount.what else { continue };
+        let What::Bind { source, recursive, idmap, early: true, .. } = &mount.what else { continue };
         let open = || {
             if idmap.is_some() && !userns::can(CapabilitySet::SYS_ADMIN) {
                 bail!("idmap: it takes CAP_SYS_ADMIN, which a plain user has not");

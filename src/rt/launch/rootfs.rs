@@ -4,6 +4,7 @@
 //! under it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use rustix::fs::{
@@ -139,10 +140,11 @@ impl<'s> Builder<'s> {
                 }
                 Ok(())
             }
-            What::Bind { source, recursive, early, .. } => {
+            What::Bind { source, recursive, early, fallback, .. } => {
                 let made = if let Some(fd) = early.then(|| self.early.next()).flatten() {
                     fd
                 } else {
+                    let source = fallback.as_ref().filter(|_| !Path::new(source).exists()).unwrap_or(source);
                     let fd = open_bind(mount, source, *recursive)?;
                     if self.shares && mount.propagation.is_none_or(|p| p.kind != libc::MS_SHARED) {
                         let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };

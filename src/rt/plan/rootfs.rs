@@ -96,6 +96,8 @@ pub enum What<'a> {
         idmap: Option<IdMap>,
         /// Opened by the parent before the clone, with its rights and in its mount namespace.
         early: bool,
+        /// Taken where the source is not there.
+        fallback: Option<String>,
     },
     /// Change what is mounted there already.
     Remount {
@@ -189,7 +191,7 @@ pub fn plan<'a>(
         steps.push(Step::Mount(Mount {
             index: None,
             destination: NOTIFY_SOCKET.into(),
-            what: What::Bind { source: socket.to_owned(), recursive: false, idmap: None, early },
+            what: What::Bind { source: socket.to_owned(), recursive: false, idmap: None, early, fallback: None },
             attributes: Attributes::default(),
             recursive: Attributes::default(),
             propagation: None,
@@ -258,6 +260,7 @@ fn mount<'a>(
             recursive: options.bind.unwrap_or(true),
             early: early || idmap.is_some(),
             idmap,
+            fallback: None,
         };
     } else if fstype == "cgroup" || fstype == "cgroup2" {
         return cgroup_mount(mount, options, namespaces, cgroup, host, steps);
@@ -294,6 +297,7 @@ fn cgroup_mount<'a>(
                 recursive: false,
                 idmap: None,
                 early: host.can(caps::Capability::CAP_SYS_ADMIN),
+                fallback: None,
             },
             None => What::New {
                 fstype: "cgroup2",
@@ -336,7 +340,10 @@ fn cgroup_mount<'a>(
                 copy_up: false,
             }
         } else {
-            What::Bind { source: dir.path.clone(), recursive: false, idmap: None, early: false }
+            // A plain user mostly goes without a cgroup, and stays in the one that the runtime is in.
+            let own = host.own_v1.iter().find(|(controllers, _)| *controllers == dir.controllers);
+            let fallback = own.filter(|_| cgroup.optional).map(|(_, path)| format!("{}{path}", dir.mount));
+            What::Bind { source: dir.path.clone(), recursive: false, idmap: None, early: false, fallback }
         };
         let mut each = Mount { destination: format!("{base}/{name}").into(), what, ..mount.clone() };
         if !private {
