@@ -58,6 +58,16 @@ fn podman() {
     engine("podman");
 }
 
+#[test]
+fn cri() {
+    engine("cri");
+}
+
+#[test]
+fn buildah() {
+    engine("buildah");
+}
+
 /// The configurations that ship are what engines load.
 #[test]
 fn engine_configurations() {

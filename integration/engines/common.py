@@ -448,6 +448,7 @@ def run_cases(args, name, make):
     engine = None
     try:
         engine = make(os.environ[INSIDE], args.runtime)
+        engine.args = args
         for title, function, only in CASES:
             if not only(engine) or args.only and args.only not in title:
                 continue
@@ -483,11 +484,11 @@ def main(name, doc, packages, make, more=lambda parser: None):
     """A suite's main program: `make(folder, runtime)` starts its engine."""
     parser = argparse.ArgumentParser(description=doc,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    more(parser)
     parser.add_argument("runtime", help="path or name of the runtime: rt, runc, crun")
     parser.add_argument("--json", metavar="FILE", help="write the results there")
     parser.add_argument("--only", metavar="WORD", help="only cases with this in their name")
     parser.add_argument("--verbose", action="store_true", help="print the daemon's log")
-    more(parser)
     args = parser.parse_args()
     os.environ["PATH"] = PATH
     runtime = shutil.which(args.runtime)
