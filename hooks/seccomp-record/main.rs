@@ -33,10 +33,11 @@ const ANNOTATION: &str = "io.containers.trace-syscall";
 /// What the recorder says once it traces.
 const READY: &str = "ready";
 
-/// Calls with which a runtime builds what the container sees. All runtimes load the filter after the
-/// last of them, so before the program's execve each makes the record begin anew: what a runtime
-/// needs to get from the filter to the program is in the profile, and mount(2) is not.
-const BUILDING: [&str; 19] = [
+/// Calls with which a runtime builds what the container sees, and with which it loads a filter, if the
+/// recorded container has one already. All runtimes load the filter after the last of the others, so
+/// before the program's execve each makes the record begin anew: what a runtime needs to get from the
+/// filter to the program is in the profile, and mount(2) is not.
+const BUILDING: [&str; 20] = [
     "chroot",
     "fsconfig",
     "fsmount",
@@ -50,6 +51,7 @@ const BUILDING: [&str; 19] = [
     "open_tree",
     "open_tree_attr",
     "pivot_root",
+    "seccomp",
     "setdomainname",
     "sethostname",
     "setns",
@@ -155,25 +157,26 @@ fn trace(pid: i32, cli: &Cli) -> Result<()> {
     let mut stdout = std::io::stdout();
     stdout.write_all(answer.as_bytes())?;
     stdout.flush()?;
-    let (base, threads) = begun?;
+    let base = begun?;
     // The hook waits for the end of this stream.
     rustix::stdio::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?;
-    if let Some(record) = record(pid, threads > 1)? {
+    if let Some(record) = record(pid)? {
         profile::write(&profile::make(&record, base), output)?;
     }
     Ok(())
 }
 
-fn begin(pid: i32, cli: &Cli) -> Result<(Option<Value>, usize)> {
+fn begin(pid: i32, cli: &Cli) -> Result<Option<Value>> {
+    sys::close_inherited();
     let base = cli.input.as_deref().map(profile::read).transpose()?;
     // A session of its own: signals from a terminal are not for the recorder.
     rustix::process::setsid().context("setsid")?;
-    let threads = seize_all(pid).with_context(|| format!("tracing process {pid}"))?;
-    Ok((base, threads))
+    seize_all(pid).with_context(|| format!("tracing process {pid}"))?;
+    Ok(base)
 }
 
-/// Traces every thread of a process; says how many. Threads of traced ones are traced by the kernel.
-fn seize_all(pid: i32) -> Result<usize> {
+/// Traces every thread of a process. Threads of traced ones are traced by the kernel.
+fn seize_all(pid: i32) -> Result<()> {
     let mut seized = BTreeSet::new();
     loop {
         let mut new = 0;
@@ -189,14 +192,14 @@ fn seize_all(pid: i32) -> Result<usize> {
             }
         }
         if new == 0 {
-            return Ok(seized.len());
+            return Ok(());
         }
     }
 }
 
 /// Follows all threads to their ends. `None` if the program never ran.
-fn record(init: i32, go: bool) -> Result<Option<Record>> {
-    let mut record = Record { go, ..Record::default() };
+fn record(init: i32) -> Result<Option<Record>> {
+    let mut record = Record::default();
     record.architectures.insert(if cfg!(target_arch = "x86_64") { "SCMP_ARCH_X86_64" } else { "SCMP_ARCH_AARCH64" });
     let mut started = false;
     while let Some((thread, stop)) = sys::wait()? {

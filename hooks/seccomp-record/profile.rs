@@ -9,31 +9,57 @@ use serde_json::{Value, json};
 
 use crate::names::Abi;
 
-/// Calls that come at no foreseeable time: on the return from a signal's handler, after SIGCONT, at
-/// an end that the recorded run did not come to.
-const ALWAYS: [&str; 4] = ["exit", "exit_group", "restart_syscall", "rt_sigreturn"];
-
-/// What Go's runtime does at times of its own choosing. runc's init is such a program, and goes on for
-/// a moment after it has loaded the filter.
-const GO: [&str; 19] = [
+/// What rt, crun and runc call between loading the filter and execve, or may call there: runc is a Go
+/// program, whose own threads go on meanwhile. With these, a profile recorded under one of them is good
+/// for all. Among them are calls that come at no foreseeable time: on the return from a signal's handler,
+/// after SIGCONT, at an end that the recorded run did not come to.
+const RUNTIMES: [&str; 47] = [
+    "capget",
+    "capset",
+    "chdir",
     "clone",
-    "clone3",
     "close",
+    "close_range",
+    "dup3",
+    "epoll_ctl",
     "epoll_pwait",
+    "execve",
+    "exit",
+    "exit_group",
+    "faccessat2",
+    "fchdir",
+    "fcntl",
+    "fstat",
+    "fstatfs",
     "futex",
+    "getcwd",
+    "getdents64",
     "getpid",
+    "getppid",
     "gettid",
+    "getuid",
+    "lseek",
     "madvise",
     "mmap",
     "munmap",
     "nanosleep",
+    "newfstatat",
+    "openat",
+    "prctl",
     "read",
+    "readlinkat",
+    "restart_syscall",
     "rt_sigaction",
     "rt_sigprocmask",
+    "rt_sigreturn",
     "sched_yield",
-    "set_robust_list",
+    "setgid",
+    "setgroups",
+    "setuid",
     "sigaltstack",
+    "statfs",
     "tgkill",
+    "umask",
     "write",
 ];
 
@@ -51,8 +77,6 @@ pub const ARCHITECTURES: [(Abi, &str); 5] = [
 pub struct Record {
     pub names: BTreeSet<String>,
     pub architectures: BTreeSet<&'static str>,
-    /// The runtime's init has several threads, so it is a Go program.
-    pub go: bool,
 }
 
 /// Reads the profile that is to be extended.
@@ -71,10 +95,7 @@ pub fn read(path: &Path) -> Result<Value> {
 /// The profile: a new one, or `base` with a rule for what it does not allow yet.
 pub fn make(record: &Record, base: Option<Value>) -> Value {
     let mut names: BTreeSet<&str> = record.names.iter().map(String::as_str).collect();
-    names.extend(ALWAYS);
-    if record.go {
-        names.extend(GO);
-    }
+    names.extend(RUNTIMES);
     let mut profile =
         base.unwrap_or_else(|| json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": libc::EPERM}));
     // Where an engine's own format maps architectures (archMap), a list beside it would be an error.
@@ -130,13 +151,13 @@ mod tests {
         Record {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             architectures: BTreeSet::from(["SCMP_ARCH_X86_64"]),
-            go: false,
         }
     }
 
     #[test]
     fn a_new_profile_is_one_rule() {
-        let profile = make(&record(&["execve", "write"]), None);
+        let profile = make(&record(&["mkdir", "write"]), None);
+        let names: BTreeSet<&str> = RUNTIMES.into_iter().chain(["mkdir"]).collect();
         assert_eq!(
             profile,
             json!({
@@ -144,7 +165,7 @@ mod tests {
                 "defaultErrnoRet": 1,
                 "architectures": ["SCMP_ARCH_X86_64"],
                 "syscalls": [{
-                    "names": ["execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn", "write"],
+                    "names": names,
                     "action": "SCMP_ACT_ALLOW",
                 }],
             })
@@ -154,14 +175,14 @@ mod tests {
     #[test]
     fn an_input_profile_keeps_its_rules_and_gets_what_it_lacks() {
         let rules = json!([
-            {"names": ["write", "exit"], "action": "SCMP_ACT_ALLOW"},
-            {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
+            {"names": RUNTIMES.as_slice(), "action": "SCMP_ACT_ALLOW"},
+            {"names": ["mkdir"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
         ]);
         let base = json!({"defaultAction": "SCMP_ACT_KILL", "architectures": ["SCMP_ARCH_X86"], "syscalls": rules});
-        let profile = make(&record(&["read", "write"]), Some(base));
+        let profile = make(&record(&["mkdir", "write"]), Some(base));
         assert_eq!(profile["defaultAction"], "SCMP_ACT_KILL");
         assert_eq!(profile["architectures"], json!(["SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]));
         assert_eq!(profile["syscalls"][1], rules[1]);
-        assert_eq!(profile["syscalls"][2]["names"], json!(["exit_group", "read", "restart_syscall", "rt_sigreturn"]));
+        assert_eq!(profile["syscalls"][2]["names"], json!(["mkdir"]));
     }
 }

@@ -28,6 +28,13 @@ pub enum Stop {
     Signal(i32),
 }
 
+/// Closes what runtime and engine have passed on without meaning to: an engine that waits for the end of
+/// a pipe must not wait for the recorder.
+pub fn close_inherited() {
+    // SAFETY: called before the recorder has opened anything but its standard streams.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
 /// Becomes the tracer of a thread and of all that come from it.
 pub fn seize(thread: i32) -> Result<()> {
     request(libc::PTRACE_SEIZE, thread, OPTIONS as usize)?;

@@ -105,6 +105,75 @@ fn under_crun() {
     records_and_runs(&place, &crun(&place));
 }
 
+/// Recorded under rt, which needs little between filter and execve, and run by all.
+#[test]
+fn a_profile_of_one_runtime_is_good_for_the_others() {
+    let place = Place::new();
+    let (mut bundle, path) = recorded(&place, "echo hello");
+    run(RT, &bundle, "recorded").ok();
+    let profile = profile(&path);
+    replay(&mut bundle, &profile);
+    for runtime in [RT, "runc", &crun(&place)] {
+        for no_new_privileges in [true, false] {
+            bundle.set("/process/noNewPrivileges", json!(no_new_privileges));
+            assert_eq!(run(runtime, &bundle, "again").ok().stdout, "hello\n", "{runtime}");
+        }
+    }
+}
+
+/// A container that has a filter already: the call that loads it is the runtime's, not the program's.
+#[test]
+fn loading_a_filter_is_not_recorded() {
+    let place = Place::new();
+    for runtime in [RT, "runc", &crun(&place)] {
+        for no_new_privileges in [true, false] {
+            let (mut bundle, path) = recorded(&place, "echo hello");
+            bundle.set("/process/noNewPrivileges", json!(no_new_privileges));
+            bundle.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}));
+            run(runtime, &bundle, "recorded").ok();
+            let profile = profile(&path);
+            assert!(!names(&profile).contains("seccomp"), "{runtime}: {profile}");
+            replay(&mut bundle, &profile);
+            assert_eq!(run(runtime, &bundle, "again").ok().stdout, "hello\n", "{runtime}");
+        }
+    }
+}
+
+/// A pipe that an engine and its runtime forgot to close ends all the same.
+#[test]
+fn the_recorder_holds_nothing_of_its_caller_open() {
+    use std::io::Write;
+    use std::os::fd::{AsFd, AsRawFd};
+    let place = Place::new();
+    let output = place.dir.join("profile.json");
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    rustix::io::fcntl_setfd(writer.as_fd(), rustix::io::FdFlags::empty()).unwrap();
+    let pipe = fs::read_link(format!("/proc/self/fd/{}", reader.as_raw_fd())).unwrap();
+    let mut container = Command::new("sleep").arg("100").spawn().unwrap();
+    let mut hook = Command::new(HOOK)
+        .arg("--output")
+        .arg(&output)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let state = json!({"id": "c", "status": "created", "pid": container.id()});
+    hook.stdin.take().unwrap().write_all(state.to_string().as_bytes()).unwrap();
+    let done = finish(hook);
+    let found = processes_named(output.to_str().unwrap());
+    let open: Vec<PathBuf> = found
+        .iter()
+        .flat_map(|line| fs::read_dir(format!("/proc/{}/fd", line.split([' ', ':']).nth(1).unwrap())).unwrap())
+        .map(|fd| fs::read_link(fd.unwrap().path()).unwrap())
+        .collect();
+    container.kill().unwrap();
+    container.wait().unwrap();
+    wait_until("the recorder's end", || processes_named(output.to_str().unwrap()).is_empty());
+    done.ok();
+    assert!(!open.is_empty() && !open.contains(&pipe), "{open:?}");
+}
+
 #[test]
 fn a_killed_container_and_its_children_give_a_profile() {
     let place = Place::new();
