@@ -68,6 +68,15 @@ fn buildah() {
     engine("buildah");
 }
 
+/// The times of one container through each engine; what they are never fails a test.
+#[test]
+fn times_through_engines() {
+    let text = suite("integration/engines/times", &[&rt(), "--rounds", "2"]);
+    for engine in ["| `ctr run --rm` |", "| `docker run --rm` |", "| `podman run --rm` |"] {
+        assert!(text.contains(engine), "{engine} is missing in:\n{text}");
+    }
+}
+
 /// The configurations that ship are what engines load.
 #[test]
 fn engine_configurations() {

@@ -116,6 +116,7 @@ fn try_restore<'p>(
         }
         Err(error) => {
             worker.kill();
+            kill_children();
             Err(images.explain(LOG, &error))
         }
     }
@@ -277,6 +278,17 @@ impl Drop for OwnMounts {
 fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .at(|| format!("opening {}", path.display()))
+}
+
+/// Half restored processes of a container without a cgroup are found as our children; where init dies,
+/// its pid namespace does.
+fn kill_children() {
+    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in list.split_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?)) {
+        // Not yet waited for, so the number cannot be another's.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    }
 }
 
 /// Makes the root a mount point of this mount namespace.
