@@ -89,6 +89,7 @@ fn engine_configurations() {
 fn debian_package() {
     let text = suite("integration/package", &[]);
     assert!(text.contains("ran in a container"), "{text}");
+    assert!(text.contains("package: the profile forbids what it should"), "{text}");
     assert!(text.contains("package: installed, ran and removed"), "{text}");
 }
 
