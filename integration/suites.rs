@@ -77,6 +77,15 @@ fn times_through_engines() {
     }
 }
 
+/// 300 containers one after another and 50 at once leave nothing behind.
+#[test]
+fn many_containers() {
+    for name in ["containerd", "docker"] {
+        let text = suite("integration/engines/many", &[name, &rt()]);
+        assert!(text.ends_with("many: 3 passed, 0 failed\n"), "{text}");
+    }
+}
+
 /// The configurations that ship are what engines load.
 #[test]
 fn engine_configurations() {
