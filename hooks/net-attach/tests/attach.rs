@@ -5,6 +5,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use harness::{Bundle, Done, Place, RT, crun, finish, wait_until};
@@ -259,4 +260,17 @@ fn hooks_d_file_has_both_stages() {
     assert_eq!(file["version"], "1.0.0");
     assert_eq!(file["hook"]["path"], "/usr/libexec/oci/hooks.d/oci-net-attach");
     assert_eq!(file["stages"], json!(["createRuntime", "poststop"]));
+}
+
+/// By its hooks.d file, as it is installed.
+#[test]
+fn under_podman() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = Command::new(top.join("integration/engines/podman"))
+        .args([RT, "--only", "hook: network"])
+        .env("RT_HOOKS", Path::new(HOOK).parent().unwrap())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.ends_with("podman: 1 passed, 0 failed\n"), "{text}");
 }

@@ -293,3 +293,16 @@ fn hooks_d_file_names_what_podman_reads() {
     assert_eq!(pattern, r"^io\.containers\.trace-syscall$");
     assert_eq!(file["stages"], json!(["createRuntime"]));
 }
+
+/// By its hooks.d file, as it is installed.
+#[test]
+fn under_podman() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = Command::new(top.join("integration/engines/podman"))
+        .args([harness::RT, "--only", "hook: seccomp"])
+        .env("RT_HOOKS", Path::new(HOOK).parent().unwrap())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.ends_with("podman: 1 passed, 0 failed\n"), "{text}");
+}
