@@ -400,6 +400,8 @@ fn what_cannot_be_changes_nothing() {
     restored(&half).fails_with("finished checkpoint");
     fs::write(half.join("descriptors.json"), "{").unwrap();
     restored(&half).fails_with("descriptors.json");
+    fs::write(half.join("descriptors.json"), r#"["","","","pipe:[1]"]"#).unwrap();
+    restored(&half).fails_with("only three standard streams");
     fs::write(half.join("descriptors.json"), "[]").unwrap();
     restored(&half).fails_with("restore.log");
 }

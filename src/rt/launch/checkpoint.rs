@@ -71,6 +71,7 @@ pub fn dump(plan: &Plan<'_>, state: &State<'_>, images: &Images, dump: &Dump) ->
     }
     let kind = if dump.memory_alone { Kind::PreDump } else { Kind::Dump };
     let request = Request { kind: kind as i32, opts: Some(opts), ..Request::default() };
+    images.forget_log(LOG);
     let worker = start(images)?;
     // Not to be cut short: half way the processes stand still, with CRIU's code in them.
     let done = worker.ask(&request, None, |notice| match (notice.point, dump.status_fd) {

@@ -97,6 +97,11 @@ impl Images {
         open_directory(work, "--work-path").map(Some)
     }
 
+    /// Removes an earlier log, which would explain the wrong failure.
+    pub(super) fn forget_log(&self, log_file: &str) {
+        let _ = fs::remove_file(self.work.as_ref().unwrap_or(&self.directory).join(log_file));
+    }
+
     /// An error of CRIU's with the first cause that its log gives.
     pub(super) fn explain(&self, log_file: &str, error: &anyhow::Error) -> anyhow::Error {
         let path = self.work.as_ref().unwrap_or(&self.directory).join(log_file);

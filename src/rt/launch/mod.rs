@@ -19,7 +19,8 @@
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
 //!
 //! With `run` the last two lines follow without a wait, and the end of the stream tells the parent
-//! that the program is executed. [`exec`] has a table of its own. Either side's death ends the other's wait; until *ready*, the
+//! that the program is executed. [`exec`] has a table of its own; [`checkpoint`] and
+//! [`restore`] leave the processes to CRIU. Either side's death ends the other's wait; until *ready*, the
 //! kernel also kills init when the parent dies.
 
 mod cgroups;

@@ -103,6 +103,7 @@ fn try_restore<'p>(
     }
 
     let keep: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    images.forget_log(LOG);
     let worker = Worker::start(&images.criu, &keep, || Ok(()))?;
     drop(kept);
     let mut restored = Restored { plan, entry, state, options, mounts, terminal: None };
@@ -135,8 +136,6 @@ struct Restored<'r, 'p, 'o> {
 impl Restored<'_, '_, '_> {
     fn run(&mut self, worker: &Worker, mut opts: rpc::Options, signals: &Signals) -> Result<OwnedFd> {
         self.enter_cgroups(worker.pid)?;
-        // On disk before there is a process: a kill from here on leaves nothing that cannot be found.
-        self.entry.write(self.state)?;
         opts.cg_root = cgroup_roots(worker.pid)?;
         let request = Request { kind: Kind::Restore as i32, opts: Some(opts), ..Request::default() };
         let answer = worker.ask(&request, Some(signals), |notice| self.notified(notice, signals))?;
@@ -159,16 +158,15 @@ impl Restored<'_, '_, '_> {
                 return Err(error);
             }
             self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
-        } else if let Some(dir) = cgroup.v2()
-            && cgroups::make(cgroup, cgroups::Which::V2, self.state, steps)?
-        {
-            tree::join(&dir.path, pid)?;
         }
         let v1 = cgroup.v1();
-        if !v1.is_empty() && cgroups::make(cgroup, cgroups::Which::V1, self.state, steps)? {
-            v1.iter().try_for_each(|dir| tree::join(&dir.path, pid))?;
-        }
-        Ok(())
+        let v2 = cgroup.v2().filter(|_| cgroup.scope.is_none());
+        let made_v2 = v2.is_some() && cgroups::make(cgroup, cgroups::Which::V2, self.state, steps)?;
+        let made_v1 = !v1.is_empty() && cgroups::make(cgroup, cgroups::Which::V1, self.state, steps)?;
+        // On disk before anybody is in them: a kill from here on leaves nothing that cannot be found.
+        self.entry.write(self.state)?;
+        v2.filter(|_| made_v2).map_or(Ok(()), |dir| tree::join(&dir.path, pid))?;
+        v1.iter().filter(|_| made_v1).try_for_each(|dir| tree::join(&dir.path, pid))
     }
 
     fn notified(&mut self, notice: Notice<'_>, signals: &Signals) -> Result<()> {
@@ -221,7 +219,12 @@ fn read_streams(images: &Images) -> Result<Vec<String>> {
     let path = images.directory.join(DESCRIPTORS);
     let text = fs::read_to_string(&path)
         .at(|| format!("--image-path: reading {} (is this a finished checkpoint?)", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| anyhow!("--image-path: {}: {error}", path.display()))
+    let streams: Vec<String> =
+        serde_json::from_str(&text).map_err(|error| anyhow!("--image-path: {}: {error}", path.display()))?;
+    if streams.len() > 3 {
+        bail!("--image-path: {}: there are only three standard streams", path.display());
+    }
+    Ok(streams)
 }
 
 /// This process is in a mount namespace of its own until the value is dropped.
