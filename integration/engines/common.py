@@ -32,6 +32,8 @@ IMAGE = "localhost/busybox:test"
 PAUSE = "localhost/pause:test"
 # Tells the second process where its folder and its cgroup are.
 INSIDE = "RT_ENGINE_TEST"
+# Tells it of a CRIU that works.
+CRIU = "RT_ENGINE_CRIU"
 SLEEP = ("sleep", "1000")
 # A program that ends with 3 on SIGTERM, and one that does not end.
 HANDLES_TERM = ("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
@@ -105,8 +107,13 @@ def remove_cgroup(name):
     return left
 
 
-def outside(packages):
+def outside(packages, criu):
     install(packages)
+    environment = dict(os.environ)
+    if criu:
+        # That of Debian 12 does not work on new kernels. Here there is a network to fetch another.
+        environment[CRIU] = run(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../criu/get"),
+                                timeout=300)[1].split()[-1]
     folder = tempfile.mkdtemp(prefix="rt-engine-")
     os.chmod(folder, 0o755)
     cgroup = os.path.basename(folder)
@@ -117,7 +124,7 @@ def outside(packages):
         status = subprocess.run(
             ["unshare", "--mount", "--net", "--pid", "--cgroup", "--fork", "--kill-child",
              "--mount-proc", "--propagation", "private", sys.executable, *sys.argv],
-            env={**os.environ, INSIDE: folder}, preexec_fn=lambda: enter_cgroup(cgroup)).returncode
+            env={**environment, INSIDE: folder}, preexec_fn=lambda: enter_cgroup(cgroup)).returncode
     finally:
         for path in remove_cgroup(cgroup):
             print("left behind: " + path)
@@ -480,8 +487,8 @@ def run_cases(args, name, make):
     return 0 if passed and not failed else 1
 
 
-def main(name, doc, packages, make, more=lambda parser: None):
-    """A suite's main program: `make(folder, runtime)` starts its engine."""
+def main(name, doc, packages, make, more=lambda parser: None, criu=False):
+    """A suite's main program: `make(folder, runtime)` starts its engine. With `criu`, one is in PATH."""
     parser = argparse.ArgumentParser(description=doc,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     more(parser)
@@ -497,7 +504,7 @@ def main(name, doc, packages, make, more=lambda parser: None):
     args.runtime = os.path.abspath(runtime)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(name + ": terminated"))
     if INSIDE not in os.environ:
-        return outside({"busybox": "busybox-static", "ip": "iproute2", **packages})
+        return outside({"busybox": "busybox-static", "ip": "iproute2", **packages}, criu)
     reap()
     folder = os.environ[INSIDE]
     mount_cgroups(runtime)
@@ -512,5 +519,7 @@ def main(name, doc, packages, make, more=lambda parser: None):
     # Some engines call `runc` whatever they were told.
     os.mkdir(folder + "/bin")
     os.symlink(args.runtime, folder + "/bin/runc")
+    if criu:
+        os.symlink(os.environ[CRIU], folder + "/bin/criu")
     os.environ["PATH"] = folder + "/bin:" + PATH
     return run_cases(args, name, make)
