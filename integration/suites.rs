@@ -59,6 +59,11 @@ fn podman() {
 }
 
 #[test]
+fn podman_rootless() {
+    engine("podman-rootless");
+}
+
+#[test]
 fn cri() {
     engine("cri");
 }
