@@ -45,11 +45,7 @@ pub(super) fn checkpoint(root: &Path, args: &cli::Checkpoint, criu: Option<&Path
 
     // The document tells which mounts and namespaces are the host's.
     let (text, bundle) = prepare::read(Path::new(&*state.bundle))?;
-    let mut problems = Problems::default();
-    let Some(spec) = prepare::document(&text, &mut problems) else {
-        prepare::settle(&problems)?;
-        bail!("config.json cannot be read");
-    };
+    let spec = prepare::good_document(&text)?;
     let manager = match (&state.unit, &*state.cgroups) {
         (Some(_), _) => cli::CgroupManager::Systemd,
         (None, []) => cli::CgroupManager::Disabled,
@@ -57,7 +53,7 @@ pub(super) fn checkpoint(root: &Path, args: &cli::Checkpoint, criu: Option<&Path
     };
     let (host, _manager) = prepare::host(&spec, manager)?;
     let request = Request { id: args.id.clone(), bundle, ..Request::default() };
-    let plan = plan(&spec, &request, &host, &mut problems);
+    let plan = plan(&spec, &request, &host, &mut Problems::default());
 
     // While a container is half written, nothing may end this process.
     let _signals = Signals::ending()?;

@@ -50,12 +50,7 @@ pub(super) fn make<T>(
 ) -> Result<T> {
     let (text, bundle) = prepare::read(&common.bundle)?;
     let request = prepare::request(common, &bundle)?;
-    let mut problems = Problems::default();
-    let Some(spec) = prepare::document(&text, &mut problems) else {
-        prepare::settle(&problems)?;
-        bail!("config.json cannot be read");
-    };
-    prepare::settle(&problems)?;
+    let spec = prepare::good_document(&text)?;
     let (host, manager) = prepare::host(&spec, common.cgroup_manager)?;
     let mut problems = Problems::default();
     let plan = plan(&spec, &request, &host, &mut problems);

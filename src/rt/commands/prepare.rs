@@ -44,6 +44,14 @@ pub(super) fn document<'a>(text: &'a str, problems: &mut Problems) -> Option<Spe
     spec
 }
 
+/// A document without faults, or the first of them as an error.
+pub(super) fn good_document(text: &str) -> Result<Spec<'_>> {
+    let mut problems = Problems::default();
+    let spec = document(text, &mut problems);
+    settle(&problems)?;
+    spec.ok_or_else(|| anyhow!("config.json cannot be read"))
+}
+
 /// The first thing that is wrong as an error of one line; warnings go to the log.
 pub(super) fn settle(problems: &Problems) -> Result<()> {
     settle_at("config.json", problems)

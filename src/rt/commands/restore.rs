@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{checkpoint, create, foreground, prepare};
 use crate::cli;
@@ -22,12 +22,9 @@ use crate::sys::signals::Signals;
 pub(super) fn restore(root: &Path, args: &cli::Restore, criu: Option<&Path>) -> Result<u8> {
     let (text, bundle) = prepare::read(&args.common.bundle)?;
     let request = prepare::request(&args.common, &bundle)?;
-    let mut problems = Problems::default();
-    let Some(spec) = prepare::document(&text, &mut problems) else {
-        prepare::settle(&problems)?;
-        bail!("config.json cannot be read");
-    };
+    let spec = prepare::good_document(&text)?;
     let (host, manager) = prepare::host(&spec, args.common.cgroup_manager)?;
+    let mut problems = Problems::default();
     let plan = plan(&spec, &request, &host, &mut problems);
     prepare::settle(&problems)?;
     let how = if args.detach { create::How::Detach } else { create::How::Foreground };
