@@ -2,6 +2,12 @@
 
 A message is a table of `field=number`, with `:type` if it is a message or a map, `*` if repeated.
 """
+import base64
+import json
+import os
+import socket
+import urllib.parse
+
 import grpc
 
 MESSAGES = {name: dict(field.split("=") for field in fields.split()) for name, fields in {
@@ -49,6 +55,8 @@ MESSAGES = {name: dict(field.split("=") for field in fields.split()) for name, f
     "ContainerStatusResponse": "status=1:ContainerStatus info=2:map",
     "UpdateContainerResourcesRequest": "container_id=1 linux=2:Resources", "UpdateContainerResourcesResponse": "",
     "ExecSyncRequest": "container_id=1 cmd=2* timeout=3", "ExecSyncResponse": "stdout=1 stderr=2 exit_code=3",
+    "ExecRequest": "container_id=1 cmd=2* tty=3 stdin=4 stdout=5 stderr=6", "ExecResponse": "url=1",
+    "AttachRequest": "container_id=1 stdin=2 tty=3 stdout=4 stderr=5", "AttachResponse": "url=1",
     "ContainerStatsRequest": "container_id=1", "UInt64Value": "value=1",
     "CpuUsage": "timestamp=1 usage_core_nano_seconds=2:UInt64Value",
     "MemoryUsage": "timestamp=1 working_set_bytes=2:UInt64Value",
@@ -145,3 +153,61 @@ class Service:
             request_serializer=lambda message: encode(method + "Request", message),
             response_deserializer=lambda data: decode(method + "Response", data))
         return lambda **message: call(message, timeout=60)
+
+
+class Stream:
+    """What the url of an Exec or Attach answer leads to: a WebSocket (RFC 6455), whose messages begin
+    with a channel: 0 standard input, 1 output, 2 error, 3 how it ended."""
+
+    def __init__(self, url, seconds=20):
+        place = urllib.parse.urlsplit(url)
+        self.socket = socket.create_connection((place.hostname, place.port), seconds)
+        self.file = self.socket.makefile("rb")
+        key = base64.b64encode(os.urandom(16)).decode()
+        self.socket.sendall(("GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n"
+                             "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
+                             % (place.path, place.netloc, key)).encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.file.readline()
+            if not line:
+                raise AssertionError("no WebSocket: %r" % head)
+            head += line
+        if b" 101 " not in head.splitlines()[0]:
+            raise AssertionError("no WebSocket: %r" % head)
+        self.out = {1: "", 2: "", 3: ""}
+
+    def send(self, text):
+        """To standard input; at most 124 bytes, masked with zeros."""
+        data = b"\0" + text.encode()
+        self.socket.sendall(bytes([0x82, 0x80 | len(data), 0, 0, 0, 0]) + data)
+
+    def receive(self):
+        """One message; false at the end."""
+        head = self.file.read(2)
+        if len(head) < 2 or head[0] & 0xF == 8:
+            return False
+        length = head[1] & 0x7F
+        if length > 125:
+            length = int.from_bytes(self.file.read(2 if length == 126 else 8), "big")
+        data = self.file.read(length)
+        if head[0] & 0xF in (1, 2, 0) and data:
+            self.out[data[0]] += data[1:].decode(errors="replace")
+        return True
+
+    def until(self, text):
+        """Reads until standard output has this."""
+        while text not in self.out[1]:
+            if not self.receive():
+                raise AssertionError("%r never came: %r" % (text, self.out))
+
+    def end(self):
+        """Exit status, output, errors."""
+        while self.receive():
+            pass
+        self.socket.close()
+        how = json.loads(self.out[3] or "{}")
+        causes = how.get("details", {}).get("causes", [])
+        status = 0 if how.get("status") == "Success" else int(causes[0]["message"]) if causes else None
+        return status, self.out[1], self.out[2]
