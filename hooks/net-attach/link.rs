@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::netlink::{Message, Socket};
+use crate::netlink::{Message, Socket, c_string, link_header};
 
 // Attributes of `linux/if_link.h`, `linux/veth.h`, `linux/if_addr.h` and `linux/rtnetlink.h`.
 const IFLA_IFNAME: u16 = 3;
@@ -142,15 +142,6 @@ impl Links {
     }
 }
 
-/// `struct ifinfomsg` (`linux/rtnetlink.h`), where the bits of `flags` are to be set.
-fn link_header(index: i32, flags: u32) -> [u8; 16] {
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..16].copy_from_slice(&flags.to_ne_bytes());
-    header
-}
-
 /// An attribute to stand inside another one.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
@@ -171,8 +162,4 @@ fn attribute_of(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
         }
         bytes = bytes.get(length.next_multiple_of(4)..)?;
     }
-}
-
-fn c_string(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
 }

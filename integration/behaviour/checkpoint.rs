@@ -549,22 +549,3 @@ fn every_option_reaches_criu() {
     // As containerd's shim spells it.
     place.rt(&["restore", "-no-subreaper", "--bundle", bundle, "--image-path", "/nowhere", "x"]).fails_with("/nowhere");
 }
-
-/// The tests above run on what Debian's later suites have: bookworm's own CRIU fails under every runtime
-/// on kernels from 6.4 on. Where it is installed, ours must say why, and runc must fail as well.
-#[test]
-fn an_old_criu_says_why() {
-    let version = host("criu --version 2>/dev/null").stdout;
-    if !version.starts_with("Version: 3.17") {
-        return;
-    }
-    let place = Place::new();
-    let it = Subject::new(&place, COUNTER, |_| {});
-    let done = place.rt(&["checkpoint", "--image-path", it.images.to_str().unwrap(), &it.id]);
-    if done.code == 0 {
-        return;
-    }
-    assert!(done.stderr.contains("dump.log") && done.stderr.lines().count() == 1, "{}", done.stderr);
-    let count = it.count();
-    wait_until("it runs on", || it.count() > count);
-}

@@ -428,12 +428,12 @@ pub fn unified_path(pid: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// The controllers and paths of v1 that it shows.
-pub fn v1_paths(pid: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+/// The path that it shows for the v1 hierarchy of these controllers.
+pub fn v1_path(pid: &str, controllers: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let fields = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let v1 = fields.filter(|(controllers, _)| !controllers.is_empty());
-    v1.map(|(controllers, path)| (controllers.to_owned(), path.trim_end_matches('/').to_owned())).collect()
+    let path = fields.filter(|(known, _)| *known == controllers).map(|(_, path)| path).next()?;
+    Some(path.trim_end_matches('/').to_owned())
 }
 
 /// Gives a v2 directory to a user: itself, and the files that a delegate may write (cgroups(7)).

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use prost::Message;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
     SocketType, recvmsg, sendmsg, socketpair,
@@ -43,16 +44,17 @@ pub struct Notice<'n> {
 }
 
 impl Worker {
-    /// Clones a process, has it `prepare` itself, and executes CRIU there, which gets the descriptors of
-    /// `keep` under the same numbers.
-    pub fn start(criu: &CStr, keep: &[RawFd], prepare: impl FnOnce() -> Result<()>) -> Result<Worker> {
+    /// Executes CRIU in a process of its own, which gets the descriptors of `keep` under the same numbers,
+    /// and our standard streams unless it is to be quiet.
+    pub fn start(criu: &CStr, keep: &[RawFd], quiet: bool) -> Result<Worker> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .at(|| "making a socket for CRIU".into())?;
         let cloned = sys::clone3(0, None).at(|| "cloning a process for CRIU".into())?;
         match cloned {
             sys::Cloned::Parent { pid, pidfd } => Ok(Worker { socket: ours, pidfd, pid }),
             sys::Cloned::Child => {
-                let Err(error) = prepare().and_then(|()| execute(criu, &theirs, keep));
+                let quiet = if quiet { no_streams() } else { Ok(()) };
+                let Err(error) = quiet.and_then(|()| execute(criu, &theirs, keep));
                 // Said in CRIU's own words, so that the parent need not tell the two apart.
                 let failure = Response { message: Some(format!("{error:#}")), ..Response::default() };
                 let _ = send(&theirs, &failure.encode_to_vec());
@@ -148,6 +150,15 @@ fn receive(socket: &OwnedFd) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
         _ => None,
     });
     Ok(Some((bytes, fd)))
+}
+
+fn no_streams() -> Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .at(|| "opening /dev/null".into())?;
+    rustix::stdio::dup2_stdin(&null)
+        .and_then(|()| rustix::stdio::dup2_stdout(&null))
+        .and_then(|()| rustix::stdio::dup2_stderr(&null))
+        .at(|| "closing the standard streams".into())
 }
 
 fn execute(criu: &CStr, socket: &OwnedFd, keep: &[RawFd]) -> Result<std::convert::Infallible> {

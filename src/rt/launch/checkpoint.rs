@@ -72,7 +72,7 @@ pub fn dump(plan: &Plan<'_>, state: &State<'_>, images: &Images, dump: &Dump) ->
     let kind = if dump.memory_alone { Kind::PreDump } else { Kind::Dump };
     let request = Request { kind: kind as i32, opts: Some(opts), ..Request::default() };
     images.forget_log(LOG);
-    let worker = start(images)?;
+    let worker = Worker::start(&images.criu, &[], true)?;
     // Not to be cut short: half way the processes stand still, with CRIU's code in them.
     let done = worker.ask(&request, None, |notice| match (notice.point, dump.status_fd) {
         ("status-ready", Some(fd)) => ready(fd),
@@ -83,18 +83,6 @@ pub fn dump(plan: &Plan<'_>, state: &State<'_>, images: &Images, dump: &Dump) ->
     let done =
         done.map(drop).and_then(|()| if ended_well || dump.memory_alone { Ok(()) } else { bail!("CRIU failed") });
     done.map_err(|error| images.explain(LOG, &error))
-}
-
-/// A CRIU with nothing to read and nobody to talk to but us.
-fn start(images: &Images) -> Result<Worker> {
-    Worker::start(&images.criu, &[], || {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .at(|| "opening /dev/null".into())?;
-        rustix::stdio::dup2_stdin(&null)
-            .and_then(|()| rustix::stdio::dup2_stdout(&null))
-            .and_then(|()| rustix::stdio::dup2_stderr(&null))
-            .at(|| "closing the standard streams".into())
-    })
 }
 
 /// Memory holds secrets. From inside a user namespace, CRIU looks names up in there as nobody special.
@@ -117,7 +105,7 @@ fn check_features(images: &Images, dump: &Dump) -> Result<()> {
         return Ok(());
     }
     let request = Request { kind: Kind::FeatureCheck as i32, features: Some(wanted), ..Request::default() };
-    let worker = start(images)?;
+    let worker = Worker::start(&images.criu, &[], true)?;
     let answer = worker.ask(&request, None, |_| Ok(()));
     worker.end();
     let has = answer?.features.unwrap_or_default();

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::sys::error::{At, errno};
-use netlink::{Message, Socket};
+use netlink::{Message, Socket, c_string, link_header};
 
 /// Attributes of links (`linux/if_link.h`).
 const IFLA_IFNAME: u16 = 3;
@@ -117,19 +117,6 @@ fn unused_name(socket: &mut Socket, name: &str) -> Result<String> {
         }
     }
     bail!("no name is left for {name}: {}", errno(Errno::NFILE))
-}
-
-/// `struct ifinfomsg` (`linux/rtnetlink.h`), where the bits of `flags` are to be set.
-fn link_header(index: i32, flags: u32) -> [u8; 16] {
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&flags.to_ne_bytes());
-    header[12..16].copy_from_slice(&flags.to_ne_bytes());
-    header
-}
-
-fn c_string(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
 }
 
 /// An address of a device: `struct ifaddrmsg` (`linux/if_addr.h`) and attributes.

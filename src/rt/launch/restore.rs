@@ -104,7 +104,7 @@ fn try_restore<'p>(
 
     let keep: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
     images.forget_log(LOG);
-    let worker = Worker::start(&images.criu, &keep, || Ok(()))?;
+    let worker = Worker::start(&images.criu, &keep, false)?;
     drop(kept);
     let mut restored = Restored { plan, entry, state, options, mounts, terminal: None };
     match restored.run(&worker, opts, signals) {

@@ -19,6 +19,7 @@ use rustix::mount::{
 
 use super::copy_up;
 use super::resolve::Tree;
+use crate::cgroup::tree;
 use crate::config::validate::harmless_proc_file;
 use crate::plan::options::{Attributes, Propagation};
 use crate::plan::rootfs::{Device, Mount, What};
@@ -140,12 +141,17 @@ impl<'s> Builder<'s> {
                 }
                 Ok(())
             }
-            What::Bind { source, recursive, early, fallback, .. } => {
+            What::Bind { source, recursive, early, hierarchy, .. } => {
                 let made = if let Some(fd) = early.then(|| self.early.next()).flatten() {
                     fd
                 } else {
-                    let source = fallback.as_ref().filter(|_| !Path::new(source).exists()).unwrap_or(source);
-                    let fd = open_bind(mount, source, *recursive)?;
+                    let fd = open_bind(mount, source, *recursive).or_else(|error| match hierarchy {
+                        Some((at, controllers)) if !Path::new(source).exists() => {
+                            let own = tree::v1_path("self", controllers).unwrap_or_default();
+                            open_bind(mount, &format!("{at}{own}"), false)
+                        }
+                        _ => Err(error),
+                    })?;
                     if self.shares && mount.propagation.is_none_or(|p| p.kind != libc::MS_SHARED) {
                         let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };
                         propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;

@@ -17,8 +17,6 @@ pub struct Host {
     pub layout: Layout,
     /// A plain user's own v2 cgroup, as /proc/self/cgroup shows it; none for root of the host.
     pub own_cgroup: Option<String>,
-    /// A plain user's own v1 cgroups: controllers and path, as /proc/self/cgroup shows them.
-    pub own_v1: Vec<(String, String)>,
     /// No cgroup is made, as it was asked for.
     pub without_cgroups: bool,
     /// The systemd that makes cgroups, where that is asked for.
@@ -68,7 +66,6 @@ impl Host {
         Ok(Host {
             layout,
             own_cgroup,
-            own_v1: if is_v2 || is_root() { Vec::new() } else { tree::v1_paths("self") },
             without_cgroups: false,
             systemd: None,
             capabilities: rustix::thread::capabilities(None).at(|| "reading our capabilities".into())?.permitted.bits(),

@@ -96,8 +96,9 @@ pub enum What<'a> {
         idmap: Option<IdMap>,
         /// Opened by the parent before the clone, with its rights and in its mount namespace.
         early: bool,
-        /// Taken where the source is not there.
-        fallback: Option<String>,
+        /// Where it is a v1 cgroup that may not have been made: mount and controllers of the hierarchy, of
+        /// which the group that the process is in is taken then.
+        hierarchy: Option<(String, String)>,
     },
     /// Change what is mounted there already.
     Remount {
@@ -191,7 +192,7 @@ pub fn plan<'a>(
         steps.push(Step::Mount(Mount {
             index: None,
             destination: NOTIFY_SOCKET.into(),
-            what: What::Bind { source: socket.to_owned(), recursive: false, idmap: None, early, fallback: None },
+            what: What::Bind { source: socket.to_owned(), recursive: false, idmap: None, early, hierarchy: None },
             attributes: Attributes::default(),
             recursive: Attributes::default(),
             propagation: None,
@@ -260,7 +261,7 @@ fn mount<'a>(
             recursive: options.bind.unwrap_or(true),
             early: early || idmap.is_some(),
             idmap,
-            fallback: None,
+            hierarchy: None,
         };
     } else if fstype == "cgroup" || fstype == "cgroup2" {
         return cgroup_mount(mount, options, namespaces, cgroup, host, steps);
@@ -297,7 +298,7 @@ fn cgroup_mount<'a>(
                 recursive: false,
                 idmap: None,
                 early: host.can(caps::Capability::CAP_SYS_ADMIN),
-                fallback: None,
+                hierarchy: None,
             },
             None => What::New {
                 fstype: "cgroup2",
@@ -341,9 +342,8 @@ fn cgroup_mount<'a>(
             }
         } else {
             // A plain user mostly goes without a cgroup, and stays in the one that the runtime is in.
-            let own = host.own_v1.iter().find(|(controllers, _)| *controllers == dir.controllers);
-            let fallback = own.filter(|_| cgroup.optional).map(|(_, path)| format!("{}{path}", dir.mount));
-            What::Bind { source: dir.path.clone(), recursive: false, idmap: None, early: false, fallback }
+            let hierarchy = cgroup.optional.then(|| (dir.mount.clone(), dir.controllers.clone()));
+            What::Bind { source: dir.path.clone(), recursive: false, idmap: None, early: false, hierarchy }
         };
         let mut each = Mount { destination: format!("{base}/{name}").into(), what, ..mount.clone() };
         if !private {

@@ -50,7 +50,6 @@ fn host() -> Host {
     Host {
         layout: Layout { v1, v2: Some("/sys/fs/cgroup/unified".to_owned()), controllers: Vec::new() },
         own_cgroup: None,
-        own_v1: Vec::new(),
         without_cgroups: false,
         systemd: None,
         capabilities: (1 << 41) - 1,

@@ -78,6 +78,20 @@ impl Reply {
     }
 }
 
+/// `struct ifinfomsg` (`linux/rtnetlink.h`), where the bits of `flags` are to be set.
+pub fn link_header(index: i32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// A name as attributes have it.
+pub fn c_string(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
+
 #[cfg(test)]
 impl Reply {
     /// What the kernel would see of a request.
