@@ -5,5 +5,6 @@
 #![allow(dead_code)] // until the rooms that use it are in
 
 mod image;
+mod store;
 
 fn main() {}

@@ -1,0 +1,217 @@
+//! What is on disk: blobs by digest as an OCI image layout has them, unpacked layers, and a database
+//! of what belongs to whom. This room knows no registry, no archive and no container runtime.
+//!
+//! ```text
+//! ROOT/bundle.db       what there is; what has no row here is garbage or in the making
+//! ROOT/blobs/ALG/HEX   whole blobs, put in place by rename
+//! ROOT/ingest/         blobs in the making: what a broken download left is gone on with
+//! ROOT/layers/NAME/    a layer's own files, for overlay
+//! ROOT/containers/ID/  a container's own files
+//! ROOT/trash/          what the database has let go of and the disk has not yet
+//! ROOT/lock            held shared by whoever makes something without a row, alone by the sweep
+//! ```
+//!
+//! **How nothing is lost and nothing left.** Blobs and layers first come to be without rows. When all
+//! of an image are there, the file system is synced, and one transaction writes the rows of the blobs,
+//! the layers, the image and its name; before, it makes sure that everything which it counts on is
+//! still there. So a kill at any moment leaves either no image or a whole one. What is removed goes
+//! the other way: one transaction removes the rows and renames the files into the trash, which is
+//! emptied afterwards, by whoever comes next if need be.
+
+mod blobs;
+pub mod check;
+mod gc;
+mod images;
+mod layers;
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+pub use blobs::{Ingest, Spool};
+pub use gc::Freed;
+pub use images::{Image, NewImage};
+pub use layers::{Layer, NewLayer};
+
+/// The version of the tables that this program writes (`PRAGMA user_version`).
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+-- An image of one platform. `digest` is its manifest's; `config` is the id that people are shown;
+-- `chain` the topmost layer's, or '' without layers.
+CREATE TABLE images(digest TEXT PRIMARY KEY, media_type TEXT NOT NULL, config TEXT NOT NULL,
+    chain TEXT NOT NULL, size INTEGER NOT NULL, created INTEGER NOT NULL) WITHOUT ROWID;
+-- What an image's manifest points to, itself included.
+CREATE TABLE image_blobs(image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    blob TEXT NOT NULL REFERENCES blobs, PRIMARY KEY(image, blob)) WITHOUT ROWID;
+CREATE INDEX image_blobs_blob ON image_blobs(blob);
+-- `target` is what a registry has under the name: the manifest, or the index that it was chosen from.
+CREATE TABLE names(name TEXT PRIMARY KEY, image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    target TEXT NOT NULL, set_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX names_image ON names(image);
+-- `size` is what the files take, `tar_size` what the layer has as a tar.
+CREATE TABLE layers(chain TEXT PRIMARY KEY, parent TEXT REFERENCES layers, diff_id TEXT NOT NULL,
+    dir TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, tar_size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX layers_parent ON layers(parent);
+CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL,
+    image_name TEXT NOT NULL, chain TEXT, command TEXT NOT NULL, created INTEGER NOT NULL, exit_status INTEGER) WITHOUT ROWID;
+-- Small facts, such as which program file the image of the demonstration was made of.
+CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// An open store.
+pub struct Store {
+    root: PathBuf,
+    dir: OwnedFd,
+    db: Connection,
+}
+
+/// While it is held nothing is swept that has no row yet.
+pub struct Making(#[allow(dead_code)] File);
+
+impl Store {
+    /// Opens the store below a directory, which is made where it is missing.
+    pub fn open(root: &Path) -> Result<Self> {
+        let what = || format!("opening the store {}", root.display());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = match rustix::fs::open(root, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(rustix::io::Errno::NOENT) => {
+                make_root(root).with_context(what)?;
+                rustix::fs::open(root, flags, Mode::empty()).with_context(what)?
+            }
+            Err(error) => return Err(error).with_context(what),
+        };
+        let db = Connection::open(root.join("bundle.db")).with_context(what)?;
+        db.busy_timeout(Duration::from_secs(30))?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        let store = Self { root: root.to_owned(), dir, db };
+        store.prepare().with_context(what)?;
+        Ok(store)
+    }
+
+    /// Makes the tables of a new store; recovers what a killed collection had in hand.
+    fn prepare(&self) -> Result<()> {
+        let version: i64 = self.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if version > VERSION {
+            bail!("it was written by a newer bundle (its version is {version}, this program knows {VERSION})");
+        }
+        if version < VERSION {
+            // Journal and directories first: both may be done twice.
+            self.db.pragma_update(None, "journal_mode", "wal")?;
+            for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "trash"] {
+                match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o711)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error).with_context(|| format!("making {name}/")),
+                }
+            }
+            std::fs::write(self.root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            self.write(|transaction| {
+                let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+                if version == 0 {
+                    transaction.execute_batch(TABLES)?;
+                    transaction.pragma_update(None, "user_version", VERSION)?;
+                }
+                Ok(())
+            })?;
+        }
+        // A commit that was reported is on disk: the default of WAL would lose the last ones with the power.
+        self.db.pragma_update(None, "synchronous", "full")?;
+        self.recover()
+    }
+
+    /// Where it lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its directory, for paths below it.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The database, for what only reads.
+    pub fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// Does something in one transaction that may write; it is undone where `what` fails.
+    pub fn write<T>(&self, what: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)
+            .context("the store's database is held by another bundle for more than 30 s")?;
+        let result = what(&transaction)?;
+        transaction.commit().context("writing the store's database")?;
+        Ok(result)
+    }
+
+    /// Announces that things without rows are being made. Waits while a sweep is at work.
+    pub fn making(&self) -> Result<Making> {
+        let file = self.lock_file()?;
+        retry(|| rustix::fs::flock(&file, FlockOperation::LockShared)).context("locking the store")?;
+        Ok(Making(file))
+    }
+
+    /// The lock for the sweep alone, if nobody is making anything.
+    fn alone(&self) -> Result<Option<Making>> {
+        let file = self.lock_file()?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Making(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).context("locking the store"),
+        }
+    }
+
+    fn lock_file(&self) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.dir, "lock", flags, Mode::from_raw_mode(0o600)).context("opening the store's lock")?;
+        Ok(File::from(file))
+    }
+
+    /// Writes out all that is in memory of the store's file system.
+    pub fn sync(&self) -> Result<()> {
+        let dir = rustix::fs::open(&self.root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::fs::syncfs(dir).context("writing the store to the disk")
+    }
+
+    /// A small fact kept between commands.
+    pub fn fact(&self, key: &str) -> Result<Option<String>> {
+        use rusqlite::OptionalExtension;
+        Ok(self.db.query_row("SELECT value FROM facts WHERE key = ?1", [key], |row| row.get(0)).optional()?)
+    }
+}
+
+/// The store's directory belongs to its owner alone, but root's containers with user namespaces have to
+/// pass through it.
+fn make_root(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    Ok(std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root)?)
+}
+
+/// Calls again what a signal interrupted.
+pub fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Twelve random characters that may stand in a file name.
+pub fn random_name() -> Result<String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut bytes = [0; 12];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
+    Ok(bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect())
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |it| it.as_secs() as i64)
+}
