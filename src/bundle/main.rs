@@ -5,6 +5,7 @@
 #![allow(dead_code)] // until the rooms that use it are in
 
 mod image;
+mod layer;
 mod store;
 
 fn main() {}
