@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_was_packed_comes_out() {
-        let text: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let once = packed(compression, &text);
             assert_eq!(once, packed(compression, &text), "equal input, equal output");
@@ -189,7 +189,7 @@ mod tests {
             }
             let twice = [once.clone(), packed(compression, b"more")].concat();
             assert_eq!(plain(&twice).unwrap().1, [&text[..], b"more"].concat());
-            for cut in [3, 9, 100, once.len() / 2, once.len() - 1] {
+            for cut in [5, 9, 100, once.len() / 2, once.len() - 1] {
                 assert!(plain(&once[..cut]).is_err(), "{compression:?} cut at {cut}");
             }
             let mut broken = once.clone();

@@ -66,8 +66,10 @@ pub fn whiteout(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
 
 /// The names in a directory, but for `.` and `..`, sorted.
 pub fn names(directory: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    for entry in Dir::new(directory)? {
         let name = entry?.file_name().to_bytes().to_vec();
         if name != b"." && name != b".." {
             names.push(name);

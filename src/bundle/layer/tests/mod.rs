@@ -1,9 +1,15 @@
 //! Tests of the room.
 
+#[path = "../../../../integration/images/tree.rs"]
+mod tree;
+
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::overlay::Overlay;
+use super::unpack::{Limits, Options, Unpacked, unpack};
 
 /// A directory of a test's own, removed at its end.
 pub struct Scratch(pub PathBuf);
@@ -33,4 +39,17 @@ impl Drop for Scratch {
 
 pub fn open(path: &Path) -> OwnedFd {
     fs::File::open(path).unwrap().into()
+}
+
+pub const OPTIONS: Options = Options {
+    overlay: Overlay::Trusted,
+    limits: Limits { bytes: 1 << 30, entries: 1_000_000, remedy: "raise it" },
+    devices: true,
+};
+
+/// Unpacks an archive into a new directory.
+pub fn unpacked(scratch: &Scratch, name: &str, archive: &[u8]) -> Unpacked {
+    let directory = scratch.directory(name);
+    let (_, mut stream) = super::compress::decoder(archive).unwrap();
+    unpack(&mut stream, directory.as_fd(), &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error:#}"))
 }
