@@ -6,6 +6,7 @@
 
 mod image;
 mod layer;
+mod registry;
 mod store;
 
 fn main() {}

@@ -1,0 +1,1 @@
+//! The client against registries: a real one, and ones that misbehave.
