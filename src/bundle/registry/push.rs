@@ -15,8 +15,9 @@ use crate::image::{Digest, Reference};
 
 /// The smallest piece that a registry takes, if it has one.
 static LEAST_CHUNK: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-/// The size of pieces where a blob in one piece was too large for what stands before the registry, in bytes.
-const SMALLER: u64 = 8 << 20;
+/// The sizes of pieces to try, in bytes, where a larger one was too large for what stands before the registry:
+/// one that most take, and one within what nginx takes if nobody tells it otherwise.
+const SMALLER: [u64; 2] = [8 << 20, 512 << 10];
 
 /// What opens the source of an upload at an offset.
 type Open<'a> = &'a dyn Fn(u64) -> Result<Box<dyn Read>>;
@@ -155,8 +156,10 @@ impl Upload<'_> {
             let before = at;
             let Err(failure) = self.send(&mut session, &mut at, chunk) else { return Ok(()) };
             match (failure.kind, failure.status) {
-                (Kind::TooLarge, _) if chunk.is_none_or(|it| it > SMALLER) && self.descriptor.size > SMALLER => {
-                    chunk = Some(SMALLER);
+                (Kind::TooLarge, _) => {
+                    let sent = chunk.unwrap_or(u64::MAX).min(self.descriptor.size);
+                    let Some(smaller) = SMALLER.into_iter().find(|it| *it < sent) else { return Err(failure) };
+                    chunk = Some(smaller);
                 }
                 // The registry lost the upload (it restarted, or another of its machines answered), or is
                 // elsewhere in it than we are.
@@ -233,7 +236,9 @@ impl Upload<'_> {
             ];
             let answer = self.client.ask_once(&self.endpoint, &ask)?;
             // A registry may have taken less than it was given.
-            let there = answer.header(&header::RANGE).and_then(location::upload_range).unwrap_or(last + 1);
+            let told = answer.header(&header::RANGE).and_then(location::upload_range);
+            // Of one byte it says what it says of none.
+            let there = told.filter(|it| (*it, last) != (0, 0)).unwrap_or(last + 1);
             if there <= from || there > last + 1 {
                 let why = format!("{}: {}: it says that it has {there} bytes", self.what, self.endpoint.host);
                 return Err(Failure::new(Kind::Garbage, why));
