@@ -6,12 +6,15 @@
 //! time; [`settle::settle`] then fits it to the layers below it. [`overlay::mount`] shows layers as one tree,
 //! [`flatten::flatten`] copies that tree; [`diff::diff`] makes a layer of what was written on top.
 
+mod archive;
 pub mod compress;
+pub mod diff;
 pub mod flatten;
 mod fs;
 pub mod overlay;
 mod pax;
 pub mod remove;
+pub mod settle;
 pub mod tar;
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ use rustix::io::Errno;
 
 use super::overlay::Overlay;
 use super::remove::remove;
-use super::tar::{Entry, Kind, Reader};
+use super::tar::{Entry, Kind, LONGEST_NAME, Reader};
 use super::{fs, join, shown, split};
 
 /// What a name begins with that stands for one that is gone.
@@ -555,6 +555,10 @@ impl<'a> Unpacker<'a> {
 
     fn remember(&mut self, path: Vec<u8>, directory: Directory) -> Result<()> {
         let length = path.len();
+        // The kernel opens no longer ones.
+        if length >= LONGEST_NAME {
+            bail!("it is {length} bytes below the root, too long a way: {LONGEST_NAME} are the most");
+        }
         if self.directories.insert(path, directory).is_none() {
             self.names(length)?;
         }

@@ -3,6 +3,9 @@
 #[path = "../../../../integration/images/tree.rs"]
 mod tree;
 
+mod build;
+mod hostile;
+
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -52,4 +55,61 @@ pub fn unpacked(scratch: &Scratch, name: &str, archive: &[u8]) -> Unpacked {
     let directory = scratch.directory(name);
     let (_, mut stream) = super::compress::decoder(archive).unwrap();
     unpack(&mut stream, directory.as_fd(), &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error:#}"))
+}
+
+/// Everything below a directory, a line each, sorted: `dir/`, `file=content`, `link->target`, `name gone`,
+/// `name==first` of a second hard link. Modes only where they are not usual.
+pub fn listing(root: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (path, node) in tree::manifest(root, &[]) {
+        if path.is_empty() {
+            continue;
+        }
+        let numbers = || {
+            let device = u64::from_str_radix(&node.content, 16).unwrap();
+            format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+        };
+        let mut line = match node.kind {
+            _ if node.first != path && node.kind != "directory" => format!("{path}=={}", node.first),
+            "directory" => format!("{path}/"),
+            "file" => {
+                let bytes = fs::read(root.join(unescape(&path))).unwrap();
+                format!("{path}={}", bytes.escape_ascii())
+            }
+            "symlink" => format!("{path}->{}", node.content),
+            "character" if node.content == "0" => format!("{path} gone"),
+            "character" | "block" => format!("{path} {} {}", node.kind, numbers()),
+            other => format!("{path} {other}"),
+        };
+        if node.mode & 0o7000 != 0 {
+            line += &format!(" {:o}", node.mode);
+        }
+        for (name, value) in &node.xattrs {
+            let opaque = name == Overlay::Trusted.opaque() && value == "y";
+            line += &if opaque { " opaque".to_owned() } else { format!(" {name}={value}") };
+        }
+        lines.push(line);
+    }
+    lines.sort();
+    lines
+}
+
+/// The bytes of an escaped path: only what the tests have in names.
+fn unescape(path: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bytes = Vec::new();
+    let mut rest = path.as_bytes();
+    while let Some((&byte, next)) = rest.split_first() {
+        let (byte, next) = match (byte, next) {
+            (b'\\', [b'x', digits @ ..]) => {
+                let hex = std::str::from_utf8(&digits[..2]).unwrap();
+                (u8::from_str_radix(hex, 16).unwrap(), &digits[2..])
+            }
+            (b'\\', [b'n', next @ ..]) => (b'\n', next),
+            _ => (byte, next),
+        };
+        bytes.push(byte);
+        rest = next;
+    }
+    std::ffi::OsString::from_vec(bytes).into()
 }
