@@ -42,6 +42,8 @@ pub enum Fault {
     HugeHeader(usize),
     /// The answer comes a byte at a time, with this pause between.
     Slow(Duration),
+    /// The answer's body comes a byte at a time, with this pause between.
+    Drip(Duration),
     /// These bytes are the answer.
     Raw(Vec<u8>),
     /// Nothing is answered; the connection stays.
@@ -321,19 +323,17 @@ fn answer(
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
-    if let Some(Fault::Slow(pause)) = fault {
-        for byte in bytes {
-            client.write_all(&[byte])?;
-            std::thread::sleep(pause);
-        }
-    } else {
-        client.write_all(&bytes)?;
+    match fault {
+        Some(Fault::Slow(pause)) => drip(client, &bytes, pause)?,
+        _ => client.write_all(&bytes)?,
     }
     if request.method == "HEAD" {
         return Ok(());
     }
     let body = &response.body[..stop.unwrap_or(usize::MAX).min(response.body.len())];
-    if chunked {
+    if let Some(Fault::Drip(pause)) = fault {
+        drip(client, body, pause)?;
+    } else if chunked {
         client.write_all(format!("{:x}\r\n", body.len()).as_bytes())?;
         client.write_all(body)?;
         client.write_all(b"\r\n0\r\n\r\n")?;
@@ -342,6 +342,15 @@ fn answer(
     }
     if matches!(fault, Some(Fault::StallAfter(_))) {
         shared.wait();
+    }
+    Ok(())
+}
+
+fn drip(to: &mut TcpStream, bytes: &[u8], pause: Duration) -> io::Result<()> {
+    to.set_nodelay(true)?;
+    for byte in bytes {
+        to.write_all(&[*byte])?;
+        std::thread::sleep(pause);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ureq::http::{Method, header};
@@ -16,6 +17,8 @@ use crate::image::{Digest, Reference};
 /// What must have come before a new break is forgiven afresh, in bytes: otherwise a registry could let us come
 /// back for every single one.
 const PROGRESS: u64 = 64 << 10;
+/// What must come in each second that the network is waited for, in bytes.
+const SLOWEST: u64 = 512;
 
 /// The bytes of a blob from an offset to its end: exactly as many as its descriptor says, or an error. Their
 /// **digest is not checked**: whoever stores them must. Where the connection breaks, stalls, or the registry is
@@ -34,6 +37,10 @@ pub struct Blob {
     /// Where the current tries began.
     mark: u64,
     tries: u32,
+    /// How long the network was waited for since when it was last asked whether that is too long, and where
+    /// that was.
+    waited: Duration,
+    waited_from: u64,
     body: Option<ureq::BodyReader<'static>>,
     failed: Option<Failure>,
 }
@@ -55,6 +62,8 @@ impl Client {
             at: offset,
             mark: offset,
             tries: 0,
+            waited: Duration::ZERO,
+            waited_from: offset,
             body: None,
             failed: None,
             client: self.clone(),
@@ -158,8 +167,7 @@ impl Blob {
         self.tries += 1;
         // Who was there a moment ago may be starting again.
         let passes = failure.passes() || failure.kind == Kind::Unreachable && self.at > 0;
-        if passes && self.tries < self.client.tries(&self.places[0]) {
-            self.client.pause(self.tries, failure.retry_after);
+        if passes && self.client.again(&self.places[0], &failure, self.tries) {
             return Ok(());
         }
         self.client.gave_up(&self.places[0], &failure);
@@ -170,6 +178,18 @@ impl Blob {
         }
         self.failed = Some(failure.clone());
         Err(failure)
+    }
+
+    /// Whether the bytes come so slowly that someone must be holding us: a time limit between two of them alone
+    /// would let a blob take for ever.
+    fn drips(&mut self) -> bool {
+        if self.waited < self.client.limits().idle * 2 {
+            return false;
+        }
+        let came = self.at - self.waited_from;
+        let slow = came < SLOWEST.saturating_mul(self.waited.as_millis() as u64) / 1000;
+        (self.waited, self.waited_from) = (Duration::ZERO, self.at);
+        slow
     }
 
     fn short(&self, at: u64) -> Failure {
@@ -192,12 +212,19 @@ impl Read for Blob {
                 return self.failed.clone().map_or(Ok(0), |it| Err(io::Error::other(it)));
             };
             let most = usize::try_from(self.size - self.at).unwrap_or(usize::MAX).min(to.len());
-            let failure = match body.read(&mut to[..most]) {
+            let begun = Instant::now();
+            let result = body.read(&mut to[..most]);
+            self.waited += begun.elapsed();
+            let failure = match result {
                 Ok(0) => self.short(self.at),
                 Ok(got) => {
                     self.at += got as u64;
                     if self.at == self.size {
                         self.end()?;
+                    } else if self.drips() {
+                        // What has come is kept; the rest may come better by another connection.
+                        let why = format!("{}: {}: it comes too slowly; try again", self.what, self.places[0].host);
+                        self.recover(Failure::new(Kind::Broken, why)).map_err(io::Error::other)?;
                     }
                     return Ok(got);
                 }

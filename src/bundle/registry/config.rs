@@ -116,7 +116,8 @@ impl Registries {
     /// Reads one file's text.
     fn add(&mut self, text: &str, file: &Path) -> Result<()> {
         let parsed: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line =
+                error.span().map_or(1, |span| text.bytes().take(span.start).filter(|it| *it == b'\n').count() + 1);
             anyhow::anyhow!("{}:{line}: {}", file.display(), error.message().replace('\n', " "))
         })?;
         for (name, host) in parsed.registry {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use ureq::http::StatusCode;
+use ureq::http::{HeaderMap, StatusCode, header};
 
 /// What a failure is, for callers that decide by it: `error.downcast_ref::<Failure>()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,15 @@ impl Failure {
     /// A failure of a kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), status: None, retry_after: None }
+    }
+
+    /// The failure with what the answer's `Retry-After` says.
+    pub fn after(mut self, headers: &HeaderMap) -> Self {
+        self.retry_after = retry_after(headers);
+        if let Some(wait) = self.retry_after.filter(|it| !it.is_zero()) {
+            self.message.push_str(&format!(" (it asks to wait {} s)", wait.as_secs()));
+        }
+        self
     }
 
     /// Whether the same request may work a little later.
@@ -242,6 +251,17 @@ fn of_tls(host: &str, error: &rustls::Error) -> (Kind, String) {
     }
 }
 
+/// How long the registry asks to be left alone (RFC 9110, section 10.2.3): seconds or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?;
+    let wait = date.timestamp().duration_since(jiff::Timestamp::now());
+    Some(wait.try_into().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +292,22 @@ mod tests {
             let line = told(400, hostile);
             assert!(!line.chars().any(|it| it.is_control() || it == '\u{202e}'), "{line:?}");
             assert!(line.len() < 1500, "{}", line.len());
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        let ahead = read("Wed, 21 Oct 2099 07:28:00 GMT").unwrap();
+        assert!(ahead > Duration::from_secs(1 << 20), "{ahead:?}");
+        for bad in ["-1", "soon", "", "99999999999999999999999"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub enum Payload<'a> {
     /// A body; the empty one is told as `Content-Length: 0`.
     Bytes(&'a [u8]),
     /// So many bytes from a source, which can be opened again.
-    Stream(&'a dyn Fn() -> Result<Box<dyn Read>, Failure>, u64),
+    Stream(&'a dyn Fn() -> Result<Box<dyn Read + 'a>, Failure>, u64),
 }
 
 /// A question.
@@ -98,31 +98,23 @@ pub fn scope(repository: &str, actions: &str) -> String {
 impl Client {
     /// Asks until there is an answer, or a failure that will not pass.
     pub(super) fn ask(&self, endpoint: &Endpoint, ask: &Ask) -> Result<Answer, Failure> {
-        let mut tries = 1;
-        loop {
-            match self.ask_once(endpoint, ask) {
-                Err(failure) if failure.passes() && tries < self.tries(endpoint) => {
-                    self.pause(tries, failure.retry_after);
-                    tries += 1;
-                }
-                other => return other,
-            }
-        }
+        self.until(endpoint, || self.ask_once(endpoint, ask))
     }
 
     /// Asks until there is a whole document of no more than `most` bytes.
     pub(super) fn document(&self, endpoint: &Endpoint, ask: &Ask, most: u64) -> Result<(Answer, Vec<u8>), Failure> {
+        self.until(endpoint, || {
+            let mut answer = self.ask_once(endpoint, ask)?;
+            let bytes = self.read(ask.what, &endpoint.host, &mut answer.body, most)?;
+            Ok((answer, bytes))
+        })
+    }
+
+    fn until<T>(&self, endpoint: &Endpoint, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
         let mut tries = 1;
         loop {
-            let got = self.ask_once(endpoint, ask).and_then(|mut answer| {
-                let bytes = self.read(ask.what, &endpoint.host, &mut answer.body, most)?;
-                Ok((answer, bytes))
-            });
-            match got {
-                Err(failure) if failure.passes() && tries < self.tries(endpoint) => {
-                    self.pause(tries, failure.retry_after);
-                    tries += 1;
-                }
+            match ask() {
+                Err(failure) if failure.passes() && self.again(endpoint, &failure, tries) => tries += 1,
                 other => return other,
             }
         }
@@ -237,9 +229,7 @@ impl Client {
         let mut answer = self.walk(&home, request.uri, &ask, request.authorization.as_deref())?;
         if answer.status != StatusCode::OK {
             let body = self.read(&what, &host, &mut answer.body, MOST_REFUSAL).unwrap_or_default();
-            let mut failure = error::of_status(&what, &host, &endpoint.name, answer.status, &body);
-            failure.retry_after = retry_after(&answer.headers);
-            return Err(failure);
+            return Err(error::of_status(&what, &host, &endpoint.name, answer.status, &body).after(&answer.headers));
         }
         auth::token(&self.read(&what, &host, &mut answer.body, 1 << 20)?)
             .map_err(|failure| Failure { message: format!("{what}: {host}: {}", failure.message), ..failure })
@@ -333,9 +323,7 @@ impl Client {
         }
         let host = answer.uri.authority().map_or(endpoint.host.clone(), |it| it.as_str().to_owned());
         let body = self.read(ask.what, &host, &mut answer.body, MOST_REFUSAL).unwrap_or_default();
-        let mut failure = error::of_status(ask.what, &host, &endpoint.name, answer.status, &body);
-        failure.retry_after = retry_after(&answer.headers);
-        Err(failure)
+        Err(error::of_status(ask.what, &host, &endpoint.name, answer.status, &body).after(&answer.headers))
     }
 
     /// Reads a whole body of no more than `most` bytes, in no more than a document's time.
@@ -425,43 +413,35 @@ impl Client {
         &self.shared.settings.limits
     }
 
-    /// How often something is tried there: what a mirror does not give at once, the next one may.
-    pub(super) fn tries(&self, endpoint: &Endpoint) -> u32 {
-        if endpoint.mirror { self.limits().tries.min(2) } else { self.limits().tries }
-    }
-
-    /// Waits before try number `tries` + 1: twice as long each time, by a random part less, so that many clients
-    /// do not come back at once; or as long as the registry asks, if that is not too long.
-    pub(super) fn pause(&self, tries: u32, asked: Option<Duration>) {
+    /// Whether, after so many tries, there is to be one more; if so, waits for it: twice as long each time, by a
+    /// random part less, so that many clients do not come back at once, and no less than the registry asks. Where
+    /// it asks for longer than anyone would wait, there is none.
+    pub(super) fn again(&self, endpoint: &Endpoint, failure: &Failure, tries: u32) -> bool {
         let limits = self.limits();
+        let asked = failure.retry_after.unwrap_or_default();
+        // What a mirror does not give at once, the next one may.
+        let most = if endpoint.mirror { limits.tries.min(2) } else { limits.tries };
+        if tries >= most || asked > limits.longest_pause {
+            return false;
+        }
         let usual = limits.pause.saturating_mul(1 << (tries - 1).min(16)).min(limits.longest_pause);
         let mut random = [0_u8; 2];
         // Without randomness the wait is the whole one.
         let _ = rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::NONBLOCK);
         let usual = usual.mul_f64(1.0 - f64::from(u16::from_ne_bytes(random)) / f64::from(u16::MAX) / 2.0);
-        std::thread::sleep(asked.map_or(usual, |it| it.min(limits.longest_pause).max(usual)));
+        std::thread::sleep(asked.max(usual));
+        true
     }
-}
-
-/// How long the registry asks to be left alone (RFC 9110, section 10.2.3): seconds or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    let wait = date.timestamp().duration_since(jiff::Timestamp::now());
-    Some(wait.try_into().unwrap_or_default())
 }
 
 /// What is sent: never more than was announced, and its own errors kept apart from the connection's.
-struct Source {
-    inner: Box<dyn Read>,
+struct Source<'a> {
+    inner: Box<dyn Read + 'a>,
     left: u64,
     failed: Option<String>,
 }
 
-impl Read for Source {
+impl Read for Source<'_> {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(to.len());
         if most == 0 {
@@ -481,27 +461,6 @@ impl Read for Source {
                 self.failed = Some(format!("what is to be sent cannot be read: {}", harmless(&error.to_string())));
                 Err(error)
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let read = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
-            retry_after(&headers)
-        };
-        assert_eq!(read("7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        let ahead = read("Wed, 21 Oct 2099 07:28:00 GMT").unwrap();
-        assert!(ahead > Duration::from_secs(1 << 20), "{ahead:?}");
-        for bad in ["-1", "soon", "", "99999999999999999999999"] {
-            assert_eq!(read(bad), None, "{bad}");
         }
     }
 }

@@ -168,10 +168,9 @@ impl Upload<'_> {
                 _ => return Err(failure),
             }
             tries = if at > before { 1 } else { tries + 1 };
-            if tries >= self.client.limits().tries {
+            if !self.client.again(&self.endpoint, &failure, tries) {
                 return Err(failure);
             }
-            self.client.pause(tries, failure.retry_after);
             if let Some((there, uri)) = self.resume(&session) {
                 (session.uri, at) = (uri, there);
             } else if self.is_there()? {
@@ -269,8 +268,26 @@ impl Upload<'_> {
         Ok(())
     }
 
-    fn open(&self, at: u64) -> Result<Box<dyn Read>, Failure> {
-        (self.source)(at).map_err(|error| Failure::new(Kind::Source, format!("{}: {error:#}", self.what)))
+    fn open(&self, at: u64) -> Result<Box<dyn Read + '_>, Failure> {
+        let inner =
+            (self.source)(at).map_err(|error| Failure::new(Kind::Source, format!("{}: {error:#}", self.what)))?;
+        Ok(Box::new(Counted { inner, at, progress: self.progress }))
+    }
+}
+
+/// Tells how far a source has been read.
+struct Counted<'a> {
+    inner: Box<dyn Read>,
+    at: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.inner.read(to)?;
+        self.at += got as u64;
+        (self.progress)(self.at);
+        Ok(got)
     }
 }
 
