@@ -135,6 +135,26 @@ mod tests {
     }
 
     #[test]
+    fn no_header_does_harm() {
+        let base: Uri = "https://h.x/v2/".parse().unwrap();
+        let alphabet: Vec<char> = "<>;,=\"/:?#@%&.-0129*[] relnxtbyshp\u{e4}\u{0}\n".chars().collect();
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            let text: String = (0..24)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    alphabet[(state >> 33) as usize % alphabet.len()]
+                })
+                .collect();
+            if let Some(uri) = resolve(&base, &text) {
+                assert!(uri.host().is_some_and(|it| !it.is_empty()), "{text:?}");
+                assert!(with_query(&uri, "digest=x").is_some(), "{text:?}");
+            }
+            let _ = (next_link(&text), content_range(&text), upload_range(&text));
+        }
+    }
+
+    #[test]
     fn headers_are_read_strictly() {
         for (text, expected) in [
             ("</v2/a/tags/list?last=x&n=2>; rel=\"next\"", Some("/v2/a/tags/list?last=x&n=2")),

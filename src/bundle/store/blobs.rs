@@ -114,7 +114,9 @@ impl Store {
             Ok(stat) if stat.st_size as u64 == wanted.size => Ok(true),
             Ok(stat) => bail!(
                 "blob {}: it has {} bytes, and {} are said of it; `bundle store check` says which is wrong",
-                wanted.digest, stat.st_size, wanted.size
+                wanted.digest,
+                stat.st_size,
+                wanted.size
             ),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error).with_context(|| format!("blob {}", wanted.digest)),
@@ -129,15 +131,21 @@ impl Store {
     /// Opens a blob to read.
     pub fn blob(&self, digest: &Digest) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(self.dir(), path(digest), flags, Mode::empty())
-            .with_context(|| format!("blob {digest} is missing from the store; pull or load its image again, or see `bundle store check`"))?;
+        let file = rustix::fs::openat(self.dir(), path(digest), flags, Mode::empty()).with_context(|| {
+            format!(
+                "blob {digest} is missing from the store; pull or load its image again, or see `bundle store check`"
+            )
+        })?;
         Ok(File::from(file))
     }
 
     /// A small blob in memory, verified.
     pub fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.blob(digest)?.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).with_context(|| format!("reading blob {digest}"))?;
+        self.blob(digest)?
+            .take(LARGEST_DOCUMENT + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading blob {digest}"))?;
         let mut hasher = digest.hasher();
         hasher.update(&bytes);
         if hasher.finish() != *digest {
@@ -157,7 +165,8 @@ impl Store {
     pub fn spool(&self) -> Result<Spool<'_>> {
         let name = format!("ingest/new-{}", random_name()?);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.dir(), &name, flags, Mode::from_raw_mode(0o644)).context("making a file in the store")?;
+        let file = rustix::fs::openat(self.dir(), &name, flags, Mode::from_raw_mode(0o644))
+            .context("making a file in the store")?;
         Ok(Spool { store: self, file: file.into(), name, hasher: Hasher::default(), size: 0, kept: false })
     }
 
@@ -166,7 +175,8 @@ impl Store {
         let name = format!("ingest/{}-{}", wanted.digest.algorithm(), wanted.digest.hex());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         loop {
-            let file: OwnedFd = rustix::fs::openat(self.dir(), &name, flags, Mode::from_raw_mode(0o644)).context("making a file in the store")?;
+            let file: OwnedFd = rustix::fs::openat(self.dir(), &name, flags, Mode::from_raw_mode(0o644))
+                .context("making a file in the store")?;
             retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).context("locking a download")?;
             // Whoever had the lock may have put the file in its place: then this is no longer ours to write.
             let ours = rustix::fs::fstat(&file)?;
@@ -194,6 +204,7 @@ impl Store {
     }
 
     fn place(&self, name: &str, digest: &Digest) -> Result<()> {
-        rustix::fs::renameat(self.dir(), name, self.dir(), path(digest)).with_context(|| format!("putting blob {digest} in its place"))
+        rustix::fs::renameat(self.dir(), name, self.dir(), path(digest))
+            .with_context(|| format!("putting blob {digest} in its place"))
     }
 }

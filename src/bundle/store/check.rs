@@ -50,7 +50,9 @@ impl Store {
         }
         let mut bad_layers = BTreeSet::new();
         let mut statement = self.db().prepare("SELECT chain, dir, size FROM layers ORDER BY chain")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)? as u64)))?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)? as u64))
+        })?;
         for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
             let (chain, dir, size) = row;
             let words = match self.open_layer(&dir) {
@@ -74,7 +76,11 @@ impl Store {
             {
                 let known = bad_blobs.contains(&image.digest) || bad_blobs.contains(&image.id);
                 if !known {
-                    faults.push(fault(&format!("image {}", image.id.short()), &format!("{error:#}"), "it is removed, to be pulled or loaded again"));
+                    faults.push(fault(
+                        &format!("image {}", image.id.short()),
+                        &format!("{error:#}"),
+                        "it is removed, to be pulled or loaded again",
+                    ));
                     bad_blobs.insert(image.digest);
                 }
             }

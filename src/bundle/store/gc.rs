@@ -94,12 +94,15 @@ impl Store {
         let Some(_alone) = self.alone()? else { return Ok(None) };
         let mut freed = Freed::default();
         freed.add(&self.sweep_dir("layers", dry, |name| self.has_row("SELECT 1 FROM layers WHERE dir = ?1", name))?);
-        freed.add(&self.sweep_dir("containers", dry, |name| self.has_row("SELECT 1 FROM containers WHERE id = ?1", name))?);
+        freed.add(
+            &self.sweep_dir("containers", dry, |name| self.has_row("SELECT 1 FROM containers WHERE id = ?1", name))?,
+        );
         // A spool has no name that anybody could go on with.
         freed.add(&self.sweep_dir("ingest", dry, |name| Ok(!downloads && !name.starts_with("new-")))?);
         if downloads {
             for algorithm in ["sha256", "sha512"] {
-                let keep = |name: &str| self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &format!("{algorithm}:{name}"));
+                let keep =
+                    |name: &str| self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &format!("{algorithm}:{name}"));
                 freed.add(&self.sweep_dir(&format!("blobs/{algorithm}"), dry, keep)?);
             }
         }
@@ -134,7 +137,8 @@ impl Store {
     /// The names in one of the store's directories.
     pub fn list(&self, dir: &str) -> Result<Vec<String>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.dir(), dir, flags, Mode::empty()).with_context(|| format!("opening the store's {dir}/"))?;
+        let fd = rustix::fs::openat(self.dir(), dir, flags, Mode::empty())
+            .with_context(|| format!("opening the store's {dir}/"))?;
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
@@ -160,7 +164,8 @@ impl Store {
         }
         self.write(|_| {
             for name in self.list("trash")? {
-                let back = if let Some((algorithm, hex)) = name.strip_prefix("blob-").and_then(|it| it.split_once('-')) {
+                let back = if let Some((algorithm, hex)) = name.strip_prefix("blob-").and_then(|it| it.split_once('-'))
+                {
                     let known = self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &format!("{algorithm}:{hex}"))?;
                     known.then(|| format!("blobs/{algorithm}/{hex}"))
                 } else if let Some(dir) = name.strip_prefix("layer-") {
@@ -185,7 +190,9 @@ impl Store {
         for name in self.list("trash")? {
             // A collection that is at work has renamed and not yet committed.
             let row = match name.split_once('-') {
-                Some(("blob", rest)) => self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &rest.replacen('-', ":", 1))?,
+                Some(("blob", rest)) => {
+                    self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &rest.replacen('-', ":", 1))?
+                }
                 Some(("layer", dir)) => self.has_row("SELECT 1 FROM layers WHERE dir = ?1", dir)?,
                 _ => false,
             };
@@ -228,7 +235,12 @@ pub fn remove_tree(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
 }
 
 fn open_dir<P: rustix::path::Arg>(dir: BorrowedFd<'_>, path: P) -> Result<std::os::fd::OwnedFd, Errno> {
-    rustix::fs::openat(dir, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+    rustix::fs::openat(
+        dir,
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
 }
 
 /// Empties a directory. A subdirectory is emptied of its files and then its own subdirectories are moved up

@@ -70,7 +70,8 @@ impl Store {
                 if !self.has_blob(blob)? {
                     return Ok(false);
                 }
-                db.prepare_cached("INSERT OR IGNORE INTO blobs VALUES (?1, ?2)")?.execute(params![blob.digest.as_str(), blob.size as i64])?;
+                db.prepare_cached("INSERT OR IGNORE INTO blobs VALUES (?1, ?2)")?
+                    .execute(params![blob.digest.as_str(), blob.size as i64])?;
             }
             for (index, layer) in new.layers.iter().enumerate() {
                 let chain = chain_ids[index].as_str();
@@ -83,7 +84,8 @@ impl Store {
                     (false, Some(layer)) => {
                         let parent = index.checked_sub(1).map(|below| chain_ids[below].as_str());
                         let diff_id = new.config.rootfs.diff_ids[index].as_str();
-                        let values = params![chain, parent, diff_id, layer.dir, layer.size as i64, layer.tar_size as i64];
+                        let values =
+                            params![chain, parent, diff_id, layer.dir, layer.size as i64, layer.tar_size as i64];
                         db.prepare_cached("INSERT INTO layers VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(values)?;
                     }
                 }
@@ -96,7 +98,8 @@ impl Store {
                 params![key, new.manifest.media_type, new.document.config.digest.as_str(), chain, size as i64, now()],
             )?;
             for blob in &all {
-                db.prepare_cached("INSERT OR IGNORE INTO image_blobs VALUES (?1, ?2)")?.execute([key, blob.digest.as_str()])?;
+                db.prepare_cached("INSERT OR IGNORE INTO image_blobs VALUES (?1, ?2)")?
+                    .execute([key, blob.digest.as_str()])?;
             }
             for (name, target) in new.names {
                 set_name(db, name, key, target.as_str())?;
@@ -116,7 +119,9 @@ impl Store {
 
     /// The image that a name, or the beginning of an id, means.
     pub fn find(&self, text: &str) -> Result<Image> {
-        self.look_up(text)?.with_context(|| format!("no such image: {text} (`bundle images` lists what there is, `bundle pull {text}` fetches it)"))
+        self.look_up(text)?.with_context(|| {
+            format!("no such image: {text} (`bundle images` lists what there is, `bundle pull {text}` fetches it)")
+        })
     }
 
     /// The same, `None` where there is no such image.
@@ -142,7 +147,9 @@ impl Store {
     /// The image of a whole name. A digest in it must be the image's.
     pub fn named(&self, reference: &Reference) -> Result<Option<Image>> {
         let Some(digest) = &reference.digest else {
-            return Ok(self.images_where("digest = (SELECT image FROM names WHERE name = ?1)", &[&reference.to_string()])?.pop());
+            return Ok(self
+                .images_where("digest = (SELECT image FROM names WHERE name = ?1)", &[&reference.to_string()])?
+                .pop());
         };
         // Under any tag of the repository, and under the digest itself.
         let repository = reference.name();
@@ -167,8 +174,10 @@ impl Store {
 
     /// An image's names, each with what a registry has under it.
     pub fn names(&self, image: &Image) -> Result<Vec<(Reference, Digest)>> {
-        let mut statement = self.db().prepare_cached("SELECT name, target FROM names WHERE image = ?1 ORDER BY name")?;
-        let rows = statement.query_map([image.digest.as_str()], |row| Ok((row.get::<_, String>(0)?, digest(row, 1)?)))?;
+        let mut statement =
+            self.db().prepare_cached("SELECT name, target FROM names WHERE image = ?1 ORDER BY name")?;
+        let rows =
+            statement.query_map([image.digest.as_str()], |row| Ok((row.get::<_, String>(0)?, digest(row, 1)?)))?;
         rows.map(|row| {
             let (name, target) = row?;
             Ok((name.parse()?, target))
@@ -178,7 +187,8 @@ impl Store {
 
     /// An image's manifest and configuration.
     pub fn read(&self, image: &Image) -> Result<(Manifest, ImageConfig)> {
-        let Document::Manifest(manifest) = Document::parse(Some(&image.media_type), &self.document(&image.digest)?)?.1 else {
+        let Document::Manifest(manifest) = Document::parse(Some(&image.media_type), &self.document(&image.digest)?)?.1
+        else {
             bail!("image {} has an index for a manifest; see `bundle store check`", image.id.short());
         };
         let config = ImageConfig::parse(&self.document(&manifest.config.digest)?, manifest.layers.len())?;
@@ -226,6 +236,11 @@ impl Store {
 }
 
 fn set_name(db: &rusqlite::Transaction<'_>, name: &str, image: &str, target: &str) -> Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO names VALUES (?1, ?2, ?3, ?4)")?.execute(params![name, image, target, now()])?;
+    db.prepare_cached("INSERT OR REPLACE INTO names VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        name,
+        image,
+        target,
+        now()
+    ])?;
     Ok(())
 }

@@ -49,7 +49,9 @@ pub fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
 impl Store {
     /// The layer of a chain id.
     pub fn layer(&self, chain: &Digest) -> Result<Option<Layer>> {
-        let mut statement = self.db().prepare_cached("SELECT chain, parent, diff_id, dir, size, tar_size FROM layers WHERE chain = ?1")?;
+        let mut statement = self
+            .db()
+            .prepare_cached("SELECT chain, parent, diff_id, dir, size, tar_size FROM layers WHERE chain = ?1")?;
         Ok(statement
             .query_row([chain.as_str()], |row| {
                 Ok(Layer {
@@ -70,7 +72,10 @@ impl Store {
         let mut next = Some(top.clone());
         while let Some(chain) = next.take() {
             let layer = self.layer(&chain)?.with_context(|| {
-                format!("layer {} is missing from the store: pull or load its image again, or see `bundle store check`", chain.short())
+                format!(
+                    "layer {} is missing from the store: pull or load its image again, or see `bundle store check`",
+                    chain.short()
+                )
             })?;
             next.clone_from(&layer.parent);
             found.push(layer);
@@ -93,6 +98,7 @@ impl Store {
     /// Opens a layer's directory.
     pub fn open_layer(&self, name: &str) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(self.dir(), format!("layers/{name}"), flags, Mode::empty()).with_context(|| format!("opening the layer's directory {name}"))
+        rustix::fs::openat(self.dir(), format!("layers/{name}"), flags, Mode::empty())
+            .with_context(|| format!("opening the layer's directory {name}"))
     }
 }

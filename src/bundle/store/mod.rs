@@ -169,7 +169,8 @@ impl Store {
 
     fn lock_file(&self) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.dir, "lock", flags, Mode::from_raw_mode(0o600)).context("opening the store's lock")?;
+        let file = rustix::fs::openat(&self.dir, "lock", flags, Mode::from_raw_mode(0o600))
+            .context("opening the store's lock")?;
         Ok(File::from(file))
     }
 

@@ -114,6 +114,14 @@ fn configured(toml: &str) -> Client {
     Client::new(Settings { registries, limits: limits(), ..Settings::default() })
 }
 
+/// Threads share a client, and each can have its blob.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn moved<T: Send>() {}
+    shared::<Client>();
+    moved::<super::blob::Blob>();
+};
+
 fn name(host: &str, rest: &str) -> Reference {
     format!("{host}/{rest}").parse().unwrap()
 }

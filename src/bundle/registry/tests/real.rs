@@ -3,6 +3,7 @@
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use super::super::{Credential, Credentials};
+use super::faults::{Request, Response, Upstream, start};
 use super::*;
 
 #[test]
@@ -164,6 +165,68 @@ fn a_client_certificate_is_shown_where_it_is_asked_for() {
     assert!(told.contains("client.cert with key"), "a key of another certificate: {told}");
     std::fs::write(directory.join("client.key"), &key).unwrap();
     ask().unwrap();
+}
+
+#[test]
+fn nothing_goes_from_https_to_plain_http() {
+    let files = Scratch::new();
+    let (authority, certificate, key) = certificates();
+    for (name, text) in [("ca.crt", &authority), ("server.crt", &certificate), ("server.key", &key)] {
+        std::fs::write(files.0.join(name), text).unwrap();
+    }
+    let at = files.0.display();
+    let tls = format!("  tls:\n    certificate: {at}/server.crt\n    key: {at}/server.key\n");
+    let answer = |_: &Request| Response::new(200, &[], r#"{"token":"x"}"#);
+    let listener = start("127.0.0.1:0", Upstream::Made(std::sync::Arc::new(answer)), vec![]).unwrap();
+    let open = listener.host();
+    let client = |host: &str| {
+        let credentials = Credentials::in_file(files.0.join("config.json"));
+        credentials.login(host, &Credential::Basic { user: "user".into(), password: "secret".into() }).unwrap();
+        let file = files.0.join("registries.toml");
+        std::fs::write(&file, format!("[registry.{host:?}]\nca = \"{at}/ca.crt\"")).unwrap();
+        let registries = Registries::load(&[file], Vec::new()).unwrap();
+        let credentials = Some(credentials);
+        Client::new(Settings { registries, limits: limits(), credentials, ..Settings::default() })
+    };
+
+    // A token server without TLS for a registry with it.
+    let token = format!(
+        "auth:\n  token:\n    realm: http://{open}/token\n    service: s\n    issuer: i\n    rootcertbundle: {at}/ca.crt"
+    );
+    let registry = Registry::with(&tls, &token);
+    let (kind, told) = failure(client(&registry.host).check(&registry.host, None));
+    assert!(kind == Kind::Garbage && told.contains("plain http") && told.contains("token server"), "{told}");
+
+    // Blobs that are elsewhere, without TLS.
+    let redirect =
+        format!("middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: http://{open}/blobs/");
+    let registry = Registry::with(&tls, &redirect);
+    let client = client(&registry.host);
+    let reference = name(&registry.host, "a:b");
+    let descriptor = upload(&client, &reference, b"layer").unwrap();
+    let (kind, told) = failure(fetch(&client, &reference, &descriptor, 0));
+    assert!(kind == Kind::Garbage && told.contains("from https to plain http"), "{told}");
+
+    assert!(listener.seen().is_empty(), "{:?}", listener.seen());
+}
+
+#[test]
+fn an_index_is_asked_for_and_comes_as_one() {
+    let registry = Registry::start();
+    let client = plain();
+    let reference = name(&registry.host, "a:all");
+    let (one, _) = push(&client, &name(&registry.host, "a:one"), b"layer");
+    let size = client.head_manifest(&name(&registry.host, "a:one")).unwrap().unwrap().size.unwrap();
+    for media_type in [oci::INDEX, crate::image::manifest::docker::INDEX] {
+        let manifests = [serde_json::json!({
+            "mediaType": oci::MANIFEST, "digest": one, "size": size, "platform": {"os": "linux", "architecture": "amd64"}
+        })];
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+        let bytes = serde_json::to_vec(&index).unwrap();
+        client.put_manifest(&reference, media_type, &bytes).unwrap();
+        let fetched = client.manifest(&reference).unwrap();
+        assert_eq!((fetched.media_type.as_deref(), fetched.bytes), (Some(media_type), bytes));
+    }
 }
 
 #[test]
