@@ -248,10 +248,13 @@ impl Granted {
         all.insert((origin.to_owned(), scopes.join(" ")), (authorization.to_owned(), until));
     }
 
-    /// Forgets one that was refused.
-    pub fn forget(&self, origin: &str, scopes: &[String]) {
+    /// Forgets one that was refused, unless another thread has put a new one in its place.
+    pub fn forget(&self, origin: &str, scopes: &[String], refused: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&(origin.to_owned(), scopes.join(" ")));
+        let key = (origin.to_owned(), scopes.join(" "));
+        if all.get(&key).is_some_and(|(authorization, _)| authorization == refused) {
+            all.remove(&key);
+        }
     }
 }
 
@@ -364,7 +367,9 @@ mod tests {
         assert_eq!(granted.get("https://h", &scopes).as_deref(), Some("Bearer x"));
         assert_eq!(granted.get("https://i", &scopes), None);
         assert_eq!(granted.get("https://h", &[]), None);
-        granted.forget("https://h", &scopes);
+        granted.forget("https://h", &scopes, "Bearer before");
+        assert!(granted.get("https://h", &scopes).is_some(), "what is newer stays");
+        granted.forget("https://h", &scopes, "Bearer x");
         assert_eq!(granted.get("https://h", &scopes), None);
     }
 }

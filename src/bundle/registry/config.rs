@@ -14,6 +14,8 @@
 //!
 //! Beside it, as Docker and Podman have it, `certs.d/HOST[:PORT]/` with `*.crt` (authorities) and
 //! `NAME.cert` + `NAME.key` (what this machine shows a registry that asks for a certificate).
+//!
+//! Nothing is plain http or unverified unless it is asked for here or by a flag, loopback included.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

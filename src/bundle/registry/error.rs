@@ -148,7 +148,8 @@ pub fn of_status(what: &str, host: &str, login: &str, status: StatusCode, body: 
         _ => Kind::Status,
     };
     let help = match kind {
-        Kind::Unauthorized => format!("; to log in: bundle login {login}"),
+        // Docker Hub says so, too, of what does not exist.
+        Kind::Unauthorized => format!("; check the name, and if it needs a login: bundle login {login}"),
         Kind::Denied => format!("; the account may lack the right to it: bundle login {login} with one that has it"),
         Kind::NotFound => "; check the name and the tag".to_owned(),
         Kind::Busy if status.as_u16() == 429 => format!("; wait, or log in for a higher limit: bundle login {login}"),
@@ -276,7 +277,7 @@ mod tests {
             told(404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"b"}}]}"#),
             "manifest of h.x/a:b: h.x answered 404 Not Found: MANIFEST_UNKNOWN: manifest unknown; check the name and the tag"
         );
-        assert!(told(401, "").ends_with("401 Unauthorized; to log in: bundle login h.x"));
+        assert!(told(401, "").ends_with("401 Unauthorized; check the name, and if it needs a login: bundle login h.x"));
         assert!(told(403, r#"{"details":"incorrect username or password"}"#).contains(": incorrect username"));
         assert!(!told(502, "<html>\nBad gateway</html>").contains("html"));
         for hostile in [

@@ -135,35 +135,27 @@ impl Client {
                 .parse()
                 .map_err(|_| Failure::new(Kind::Garbage, format!("{}: {:?} is no host", ask.what, endpoint.host)))?,
         );
-        let mut fresh = false;
+        // Credentials that are being tried out leave no trace, and find none.
+        let trial = ask.credential.is_some();
+        let mut authorization = if trial { None } else { self.shared.granted.get(&home, ask.scopes) };
+        let mut proved = false;
         loop {
-            let authorization = match ask.credential {
-                // Credentials that are being tried out leave no trace, and find none.
-                Some(_) => None,
-                None => self.shared.granted.get(&home, ask.scopes),
-            };
-            let known = authorization.is_some();
             let answer = self.walk(&home, uri.clone(), ask, authorization.as_deref())?;
-            if answer.status != StatusCode::UNAUTHORIZED || location::origin(&answer.uri) != home {
+            // A token may have run out early: one new one is asked for, and no more. Another host gets none.
+            if answer.status != StatusCode::UNAUTHORIZED || proved || location::origin(&answer.uri) != home {
                 return self.judge(endpoint, ask, answer);
             }
-            // A token may have run out early: one new one is asked for, and no more.
-            if fresh {
-                return self.judge(endpoint, ask, answer);
-            }
-            fresh = true;
-            if known {
-                self.shared.granted.forget(&home, ask.scopes);
+            if let Some(refused) = &authorization {
+                self.shared.granted.forget(&home, ask.scopes, refused);
             }
             let asked_for = auth::challenges(&answer.headers);
-            let Some((authorization, life)) = self.prove(endpoint, ask, &asked_for, home.starts_with("https"))? else {
+            let Some((proof, life)) = self.prove(endpoint, ask, &asked_for, home.starts_with("https"))? else {
                 return self.judge(endpoint, ask, answer);
             };
-            if ask.credential.is_some() {
-                let answer = self.walk(&home, uri, ask, Some(&authorization))?;
-                return self.judge(endpoint, ask, answer);
+            if !trial {
+                self.shared.granted.put(&home, ask.scopes, &proof, life);
             }
-            self.shared.granted.put(&home, ask.scopes, &authorization, life);
+            (authorization, proved) = (Some(proof), true);
         }
     }
 

@@ -116,8 +116,16 @@ impl Client {
         let endpoint = self.itself(registry)?;
         let what = format!("login at {registry}");
         let ask = Ask { credential, ..Ask::get(&what, "/v2/", &[]) };
-        self.document(&endpoint, &ask, MOST_PAGE)?;
-        Ok(())
+        match self.document(&endpoint, &ask, MOST_PAGE) {
+            Err(mut failure) if failure.kind == Kind::Unauthorized && credential.is_some() => {
+                // Not what to do without a login: this is one.
+                let told = failure.message.rsplit_once("; ").map_or(&failure.message[..], |it| it.0);
+                failure.message =
+                    format!("{told}; check the user name and the password (some registries want a token)");
+                Err(failure.into())
+            }
+            other => Ok(other.map(|_| ())?),
+        }
     }
 
     /// Follows a list from page to page (distribution-spec, "Listing Tags"), on the same host only, until it

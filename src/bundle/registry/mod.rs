@@ -18,8 +18,11 @@ mod location;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use anyhow::Result;
 
 pub use config::Registries;
 pub use credentials::{Credential, Credentials};
@@ -84,6 +87,24 @@ impl Default for Settings {
             verify: None,
             limits: Limits::default(),
         }
+    }
+}
+
+impl Settings {
+    /// The usual settings: `/etc/bundle/registries.toml`, above it `registries.toml` and `certs.d/` in the user's
+    /// configuration directory, the certificates and credentials of Docker and Podman. `verify` is what
+    /// `--tls-verify` says.
+    pub fn usual(configuration: Option<&Path>, verify: Option<bool>) -> Result<Self> {
+        let mut files = vec![PathBuf::from("/etc/bundle/registries.toml")];
+        files.extend(configuration.map(|it| it.join("registries.toml")));
+        let mut certificates = Registries::usual_certificate_directories();
+        certificates.extend(configuration.map(|it| it.join("certs.d")));
+        Ok(Self {
+            registries: Registries::load(&files, certificates)?,
+            credentials: Credentials::usual(|name| std::env::var_os(name)),
+            verify,
+            ..Self::default()
+        })
     }
 }
 

@@ -58,8 +58,10 @@ impl Client {
             ..Ask::get(&what, &path, &scopes)
         };
         let answer = match self.ask(&endpoint, &ask) {
-            // Some registries refuse what others answer with an upload.
-            Err(failure) if matches!(failure.kind, Kind::NotFound | Kind::Denied | Kind::Status) => return Ok(false),
+            // Some registries refuse what others answer with an upload; if more is amiss, the upload will tell.
+            Err(Failure { kind: Kind::NotFound | Kind::Unauthorized | Kind::Denied | Kind::Status, .. }) => {
+                return Ok(false);
+            }
             other => other?,
         };
         if answer.status == StatusCode::CREATED {

@@ -58,21 +58,13 @@ impl Registry {
             root.display()
         );
         std::fs::write(&file, config).unwrap();
-        let mut child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("docker-registry runs (Debian package docker-registry)");
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let line = lines.find(|it| it.contains("listening on")).expect("docker-registry listens");
-        let host = line.split("listening on ").nth(1).unwrap();
-        let host = host.split(['"', ',']).next().unwrap().to_owned();
-        // What it says must go somewhere, lest it wait.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (child, host) = run(&file);
         Self { child, host, scratch }
+    }
+
+    /// Runs it again, with the configuration that there is now.
+    fn run(&mut self) {
+        (self.child, self.host) = run(&self.scratch.0.join("config.yml"));
     }
 
     fn address(&self) -> std::net::SocketAddr {
@@ -85,6 +77,25 @@ impl Drop for Registry {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// Starts docker-registry; the process, and where it listens.
+fn run(config: &std::path::Path) -> (Child, String) {
+    let mut child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("docker-registry runs (Debian package docker-registry)");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|it| it.contains("listening on")).expect("docker-registry listens");
+    let host = line.split("listening on ").nth(1).unwrap();
+    let host = host.split(['"', ',']).next().unwrap().to_owned();
+    // What it says must go somewhere, lest it wait.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, host)
 }
 
 /// Impatient, so that tests end.

@@ -172,14 +172,13 @@ fn another_host_sees_no_secret() {
     assert!(seen.iter().all(|it| it.header("authorization").is_none() && it.header("cookie").is_none()), "{seen:?}");
 
     // Neither does one who asks for it, nor home when it is reached by way of another.
-    other.plan(vec![Rule::new(
-        "",
-        "/ask",
-        9,
-        Fault::Status(401, vec![("WWW-Authenticate".into(), "Basic".into())], String::new()),
-    )]);
     home.plan(vec![Rule::new("GET", "/manifests/", 9, Fault::Redirect(format!("http://{}/ask", other.host())))]);
-    assert_eq!(failure(client.manifest(&reference)).0, Kind::Unauthorized);
+    for challenge in ["Basic".to_owned(), format!("Bearer realm=\"http://{}/token\"", other.host())] {
+        let fault = Fault::Status(401, vec![("WWW-Authenticate".into(), challenge)], String::new());
+        other.plan(vec![Rule::new("", "/ask", 9, fault)]);
+        assert_eq!(failure(client.manifest(&reference)).0, Kind::Unauthorized);
+        assert!(other.seen().iter().all(|it| it.target != "/token"), "its token server is not asked, either");
+    }
     other.plan(vec![Rule::new("", "/back", 9, Fault::Redirect(format!("http://{}/stolen", home.host())))]);
     home.plan(vec![Rule::new("GET", "/manifests/", 9, Fault::Redirect(format!("http://{}/back", other.host())))]);
     let _ = client.manifest(&reference);

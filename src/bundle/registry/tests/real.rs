@@ -261,7 +261,12 @@ fn passwords_open_what_they_are_for() {
     let (kind, told) = failure(client().manifest(&reference));
     assert!(kind == Kind::Unauthorized && told.contains(&format!("bundle login {host}")), "{told}");
     let with = |password: &str| Credential::Basic { user: "user".into(), password: password.into() };
-    assert_eq!(failure(client().check(host, Some(&with("wrong")))).0, Kind::Unauthorized);
+    let (kind, told) = failure(client().check(host, Some(&with("wrong"))));
+    assert!(
+        kind == Kind::Unauthorized
+            && told.ends_with("check the user name and the password (some registries want a token)"),
+        "{told}"
+    );
     client().check(host, Some(&with("secret"))).unwrap();
     credentials.login(host, &with("wrong secret")).unwrap();
     assert_eq!(failure(client().check(host, None)).0, Kind::Unauthorized);
@@ -282,6 +287,35 @@ fn a_registry_that_is_not_there_is_told_at_once() {
         assert!(kind == Kind::Unreachable && told.contains("connection refused"), "{told}");
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
+}
+
+#[test]
+fn a_registry_that_started_anew_is_found_again() {
+    let mut registry = Registry::start();
+    let client = plain();
+    let reference = name(&registry.host, "a:b");
+    let (digest, layer) = push(&client, &reference, &noise(1000));
+    // The connections that are kept for later end with it.
+    let file = registry.scratch.0.join("config.yml");
+    let config = std::fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", &registry.host);
+    std::fs::write(&file, config).unwrap();
+    registry.child.kill().unwrap();
+    registry.child.wait().unwrap();
+    assert_eq!(failure(client.manifest(&reference)).0, Kind::Unreachable);
+    registry.run();
+    assert_eq!(client.manifest(&reference).unwrap().digest, digest);
+    assert_eq!(fetch(&client, &reference, &layer, 0).unwrap(), noise(1000));
+}
+
+#[test]
+fn the_users_directory_is_read() {
+    let directory = Scratch::new();
+    let file = directory.0.join("registries.toml");
+    std::fs::write(&file, "[registry.\"h.x\"]\ninsecure = true").unwrap();
+    assert!(Settings::usual(Some(&directory.0), None).unwrap().registries.insecure("h.x"));
+    std::fs::write(&file, "[registry.\"h.x\"]\nmirors = []").unwrap();
+    let told = format!("{:#}", Settings::usual(Some(&directory.0), None).unwrap_err());
+    assert!(told.contains("registries.toml:2: unknown field `mirors`"), "{told}");
 }
 
 #[test]
