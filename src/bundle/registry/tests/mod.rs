@@ -102,7 +102,7 @@ fn run(config: &std::path::Path) -> (Child, String) {
 fn limits() -> Limits {
     Limits {
         connect: Duration::from_secs(5),
-        idle: Duration::from_millis(700),
+        idle: Duration::from_millis(500),
         document: Duration::from_secs(3),
         tries: 4,
         pause: Duration::from_millis(5),

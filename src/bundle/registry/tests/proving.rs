@@ -196,3 +196,30 @@ fn what_is_to_be_sent_goes_to_the_registry_only() {
     assert!(kind == Kind::Garbage && told.contains("not followed"), "{told}");
     assert!(other.seen().is_empty());
 }
+
+/// The environment is the whole process's: the test runs itself again with another.
+#[test]
+fn proxies_of_the_environment_are_asked() {
+    const SELF: &str = "registry::tests::proving::proxies_of_the_environment_are_asked";
+    let reached = start("127.0.0.1:0", Upstream::Made(Arc::new(|_| Response::new(200, &[], "bytes"))), vec![]).unwrap();
+    if let Ok(direct) = std::env::var("RT_BUNDLE_DIRECT") {
+        let (kind, told) = failure(configured("").manifest(&name("registry.example", "a")));
+        assert!(kind == Kind::Unreachable && told.contains("the proxy refused"), "{told}");
+        plain().manifest(&name(&direct, "a")).unwrap();
+        return;
+    }
+    let proxy = start("127.0.0.1:0", Upstream::Made(Arc::new(|_| Response::new(403, &[], "no"))), vec![]).unwrap();
+    let result = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", SELF])
+        .env("HTTPS_PROXY", format!("http://{}", proxy.host()))
+        .env("HTTP_PROXY", format!("http://{}", proxy.host()))
+        .env("NO_PROXY", "127.0.0.1")
+        .env("RT_BUNDLE_DIRECT", reached.host())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&result.stdout).into_owned();
+    assert!(result.status.success() && told.contains("1 passed"), "{told}");
+    let asked: Vec<_> = proxy.seen().into_iter().map(|it| format!("{} {}", it.method, it.target)).collect();
+    assert_eq!(asked, ["CONNECT registry.example:443"]);
+    assert!(reached.seen().iter().any(|it| it.target == "/v2/a/manifests/latest"), "past the proxy");
+}
