@@ -2,11 +2,63 @@
 //! command, from an error to an exit status and a line; nothing else. The map of the rooms is in
 //! ../README.md.
 
-#![allow(dead_code)] // until the rooms that use it are in
-
+mod archive;
+mod cli;
+mod commands;
+mod container;
 mod image;
 mod layer;
+mod namespace;
+mod output;
+mod probe;
 mod registry;
 mod store;
+mod tool;
+mod transfer;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(namespace::HELPER) {
+        // Its caller reads our output and says it as its own.
+        return match namespace::help(&words.collect::<Vec<_>>()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                print!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match commands::run(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error is one line.
+fn complain(error: &anyhow::Error) {
+    eprintln!("bundle: {}", format!("{error:#}").replace('\n', " "));
+}
+
+/// Help goes to the standard output; a wrong command line is Docker's exit status 125, one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let line: Vec<&str> =
+        text.lines().map(str::trim).take_while(|it| !it.starts_with("Usage:")).filter(|it| !it.is_empty()).collect();
+    eprintln!("bundle: {}; see --help", line.join(" ").trim_start_matches("error: "));
+    ExitCode::from(125)
+}

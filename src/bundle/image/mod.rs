@@ -1,5 +1,6 @@
 //! What an image is: names, digests, manifests and configurations. Pure: bytes in, values out.
 
+pub mod change;
 pub mod config;
 pub mod digest;
 pub mod manifest;

@@ -1,11 +1,10 @@
 //! What nothing leads to any more: collected when an image goes, swept when its maker is gone.
 
-use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use rusqlite::Transaction;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Store, blobs};
@@ -149,6 +148,12 @@ impl Store {
         Ok(names)
     }
 
+    /// Removes a directory of the store with all in it, at one stroke as others see it.
+    pub fn remove_files(&self, path: &str) -> Result<()> {
+        self.to_trash(path, &format!("swept-{}", super::random_name()?))?;
+        self.empty_trash()
+    }
+
     fn to_trash(&self, path: &str, name: &str) -> Result<()> {
         match rustix::fs::renameat(self.dir(), path, self.dir(), format!("trash/{name}")) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -215,102 +220,14 @@ fn dead(db: &Transaction<'_>) -> Result<(Vec<DeadBlob>, Vec<DeadLayer>)> {
     Ok((blobs.collect::<rusqlite::Result<_>>()?, layers.collect::<rusqlite::Result<_>>()?))
 }
 
-/// Removes a file or a whole tree, however deep, without following a link and without leaving the file system.
+/// Removes a file or a tree that another process may be removing too.
 pub fn remove_tree(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
-    match rustix::fs::unlinkat(dir, path, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let top = match open_dir(dir, path) {
-        Ok(top) => top,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    empty(&top)?;
-    match rustix::fs::unlinkat(dir, path, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn open_dir<P: rustix::path::Arg>(dir: BorrowedFd<'_>, path: P) -> Result<std::os::fd::OwnedFd, Errno> {
-    rustix::fs::openat(
-        dir,
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-        Mode::empty(),
-    )
-}
-
-/// Empties a directory. A subdirectory is emptied of its files and then its own subdirectories are moved up
-/// to the top, so that neither the stack nor the number of open files grows with the depth.
-fn empty(top: &std::os::fd::OwnedFd) -> Result<()> {
-    use std::os::fd::AsFd;
-    let mut counter = 0_u64;
-    loop {
-        let mut dirs = Vec::new();
-        for entry in Dir::read_from(top)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if is_dot(name) {
-                continue;
-            }
-            match remove_file(top.as_fd(), name, entry.file_type())? {
-                true => {}
-                false => dirs.push(name.to_owned()),
-            }
-        }
-        if dirs.is_empty() {
-            return Ok(());
-        }
-        for name in dirs {
-            let dir = match open_dir(top.as_fd(), name.as_c_str()) {
-                Ok(dir) => dir,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            for entry in Dir::read_from(&dir)? {
-                let entry = entry?;
-                let child = entry.file_name();
-                if is_dot(child) || remove_file(dir.as_fd(), child, entry.file_type())? {
-                    continue;
-                }
-                match rustix::fs::unlinkat(&dir, child, AtFlags::REMOVEDIR) {
-                    Ok(()) | Err(Errno::NOENT) => continue,
-                    Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                loop {
-                    counter += 1;
-                    let up = format!("{counter}.{}", std::process::id());
-                    match rustix::fs::renameat_with(&dir, child, top, &up, rustix::fs::RenameFlags::NOREPLACE) {
-                        Ok(()) | Err(Errno::NOENT) => break,
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-            }
-            match rustix::fs::unlinkat(top, name.as_c_str(), AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
-                Err(error) => return Err(error.into()),
-            }
+    for _ in 0..100 {
+        match crate::layer::remove::remove(dir, path.as_bytes()) {
+            // The other one was quicker with something in it.
+            Err(Errno::NOENT) => {}
+            other => return Ok(other?),
         }
     }
-}
-
-fn is_dot(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
-}
-
-/// Removes an entry that is no directory; whether it was none.
-fn remove_file(dir: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<bool> {
-    if kind == FileType::Directory {
-        return Ok(false);
-    }
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(true),
-        Err(Errno::ISDIR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Ok(())
 }

@@ -60,7 +60,8 @@ CREATE TABLE layers(chain TEXT PRIMARY KEY, parent TEXT REFERENCES layers, diff_
     dir TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, tar_size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX layers_parent ON layers(parent);
 CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL,
-    image_name TEXT NOT NULL, chain TEXT, command TEXT NOT NULL, created INTEGER NOT NULL, exit_status INTEGER) WITHOUT ROWID;
+    image_name TEXT NOT NULL, chain TEXT, command TEXT NOT NULL, created INTEGER NOT NULL, exit_status INTEGER,
+    remove INTEGER NOT NULL) WITHOUT ROWID;
 -- Small facts, such as which program file the image of the demonstration was made of.
 CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";

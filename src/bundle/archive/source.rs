@@ -1,0 +1,213 @@
+//! The files of an archive or directory that is read. They come in any order, and a pipe cannot be read twice: so
+//! each file goes into the store as a blob, whose digest is then known, and what is not wanted goes again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::image::Digest;
+use crate::image::manifest::LARGEST_DOCUMENT;
+use crate::layer::compress;
+use crate::layer::tar::{Kind, Reader};
+use crate::store::Store;
+
+/// No archive of images has more files.
+const MOST_FILES: usize = 100_000;
+/// How many links may lead from one to the next.
+const MOST_LINKS: usize = 16;
+
+/// Where files are read from.
+pub enum Source<'a> {
+    /// All is read, what is a link leads to another path.
+    Archive { store: &'a Store, files: BTreeMap<String, (Digest, u64)>, links: BTreeMap<String, String> },
+    /// Read as it is asked for.
+    Directory { store: &'a Store, dir: OwnedFd, seen: BTreeMap<String, (Digest, u64)> },
+}
+
+impl<'a> Source<'a> {
+    /// Reads an archive, compressed or not, to its end.
+    pub fn archive(store: &'a Store, stream: impl Read) -> Result<Self> {
+        let (_, plain) = compress::decoder(stream)?;
+        let mut reader = Reader::new(plain);
+        let mut files = BTreeMap::new();
+        let mut links = BTreeMap::new();
+        let result = read_all(store, &mut reader, &mut files, &mut links);
+        let source = Self::Archive { store, files, links };
+        if let Err(error) = result {
+            source.discard();
+            return Err(error);
+        }
+        Ok(source)
+    }
+
+    /// Reads from a directory.
+    pub fn directory(store: &'a Store, path: &std::path::Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir =
+            rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self::Directory { store, dir, seen: BTreeMap::new() })
+    }
+
+    fn store(&self) -> &'a Store {
+        match self {
+            Self::Archive { store, .. } | Self::Directory { store, .. } => store,
+        }
+    }
+
+    /// A file as a blob of the store: its digest and size.
+    pub fn blob(&mut self, path: &str) -> Result<Option<(Digest, u64)>> {
+        match self {
+            Self::Archive { files, links, .. } => {
+                let mut path = normal(path)?;
+                for _ in 0..MOST_LINKS {
+                    if let Some(found) = files.get(&path) {
+                        return Ok(Some(found.clone()));
+                    }
+                    let Some(target) = links.get(&path) else { return Ok(None) };
+                    path.clone_from(target);
+                }
+                bail!("{path}: too many links")
+            }
+            Self::Directory { store, dir, seen } => {
+                if let Some(found) = seen.get(path) {
+                    return Ok(Some(found.clone()));
+                }
+                let Some(mut file) = open_below(dir, path)? else { return Ok(None) };
+                let mut spool = store.spool()?;
+                std::io::copy(&mut file, &mut spool).with_context(|| format!("reading {path}"))?;
+                let found = spool.keep()?;
+                seen.insert(path.to_owned(), found.clone());
+                Ok(Some(found))
+            }
+        }
+    }
+
+    /// Opens a blob that [`Self::blob`] has given.
+    pub fn open(&self, digest: &Digest) -> Result<File> {
+        self.store().blob(digest)
+    }
+
+    /// A small file in memory.
+    pub fn document(&mut self, path: &str) -> Result<Option<Vec<u8>>> {
+        let mut file = match self {
+            Self::Archive { .. } => match self.blob(path)? {
+                Some((digest, _)) => self.store().blob(&digest)?,
+                None => return Ok(None),
+            },
+            Self::Directory { dir, .. } => match open_below(dir, path)? {
+                Some(file) => file,
+                None => return Ok(None),
+            },
+        };
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut file)
+            .take(LARGEST_DOCUMENT + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading {path}"))?;
+        if bytes.len() as u64 > LARGEST_DOCUMENT {
+            bail!("{path}: more than {LARGEST_DOCUMENT} bytes");
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Lets go of the blobs that no image has taken.
+    pub fn discard(self) {
+        let (store, files) = match self {
+            Self::Archive { store, files, .. } => (store, files),
+            Self::Directory { store, seen, .. } => (store, seen),
+        };
+        for (digest, _) in files.into_values() {
+            store.discard_blob(&digest);
+        }
+    }
+}
+
+fn read_all(
+    store: &Store,
+    reader: &mut Reader<impl Read>,
+    files: &mut BTreeMap<String, (Digest, u64)>,
+    links: &mut BTreeMap<String, String>,
+) -> Result<()> {
+    while let Some(entry) = reader.next()? {
+        if files.len() + links.len() > MOST_FILES {
+            bail!("the archive has more than {MOST_FILES} files: no archive of images");
+        }
+        let name = String::from_utf8_lossy(&entry.path).into_owned();
+        match entry.kind {
+            Kind::File => {
+                let path = normal(&name)?;
+                let mut spool = store.spool()?;
+                loop {
+                    let bytes = reader.data(u64::MAX)?;
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    spool.write_all(bytes).context("writing into the store")?;
+                }
+                links.remove(&path);
+                files.insert(path, spool.keep()?);
+            }
+            // Docker's archives have one layer's file under several names.
+            Kind::Symlink | Kind::HardLink => {
+                let path = normal(&name)?;
+                let target = String::from_utf8_lossy(&entry.link).into_owned();
+                let target = match (entry.kind, path.rsplit_once('/')) {
+                    (Kind::Symlink, Some((dir, _))) if !target.starts_with('/') => format!("{dir}/{target}"),
+                    _ => target,
+                };
+                files.remove(&path);
+                links.insert(path, normal(&target)?);
+            }
+            _ => {}
+        }
+    }
+    reader.drain()
+}
+
+/// A path without `.` and `..`, which may not lead out.
+fn normal(path: &str) -> Result<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if parts.pop().is_none() {
+                    bail!("{path:?} leads out of the archive");
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+fn open_below(dir: &OwnedFd, path: &str) -> Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+        Ok(file) => {
+            let file = File::from(file);
+            if !file.metadata()?.is_file() {
+                bail!("{path}: no regular file");
+            }
+            Ok(Some(file))
+        }
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("opening {path}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_stay_inside() {
+        for (path, wanted) in [("./a//b/", "a/b"), ("a/../b", "b"), ("/x", "x")] {
+            assert_eq!(super::normal(path).unwrap(), wanted);
+        }
+        assert!(super::normal("../x").is_err() && super::normal("a/../../x").is_err());
+    }
+}

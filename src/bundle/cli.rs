@@ -1,0 +1,489 @@
+//! The command line: global flags, and one struct a command. Docker's words where Docker has them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::container::flags::Flags;
+use crate::tool::Driver;
+
+/// Images and containers without a daemon, on any OCI runtime.
+#[derive(Parser, Debug)]
+#[command(name = "bundle", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Example: bundle run demo")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Directory of the store [default: /var/lib/bundle, a plain user's ~/.local/share/bundle]
+    #[arg(long, global = true, value_name = "DIR", env = "BUNDLE_ROOT")]
+    pub root: Option<PathBuf>,
+    /// OCI runtime that runs containers [default: rt]
+    #[arg(long, global = true, value_name = "PROGRAM", env = "BUNDLE_RUNTIME")]
+    pub runtime: Option<String>,
+    /// How layers become a root file system: stacked by the kernel, or copied for each container
+    #[arg(long, global = true, value_name = "DRIVER", default_value = "overlay", env = "BUNDLE_STORAGE_DRIVER")]
+    pub storage_driver: Driver,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a container in the foreground
+    #[command(after_help = "Example: bundle run --rm -it debian sh")]
+    Run(Run),
+    /// Fetch images from a registry
+    #[command(after_help = "Example: bundle pull --platform linux/arm64 alpine:3.20")]
+    Pull(Pull),
+    /// Send an image to a registry
+    #[command(after_help = "Example: bundle push registry.example.org/team/app:1.0")]
+    Push(Push),
+    /// List images
+    #[command(after_help = "Example: bundle images --format '{{.Repository}}:{{.Tag}} {{.Size}}'")]
+    Images(Images),
+    /// Remove images
+    #[command(after_help = "Example: bundle rmi alpine:3.20")]
+    Rmi(Rmi),
+    /// Give an image another name
+    #[command(after_help = "Example: bundle tag app:1.0 registry.example.org/team/app:1.0")]
+    Tag(Tag),
+    /// Show all that is known of images
+    #[command(after_help = "Example: bundle inspect --format '{{json .Config.Env}}' alpine")]
+    Inspect(Inspect),
+    /// Show how an image was made
+    #[command(after_help = "Example: bundle history --no-trunc alpine")]
+    History(History),
+    /// Write images to an archive
+    #[command(after_help = "Example: bundle save -o images.tar alpine debian:12")]
+    Save(Save),
+    /// Read images from an archive
+    #[command(after_help = "Example: bundle load -i images.tar")]
+    Load(Load),
+    /// Make an image of a tar of a root file system
+    #[command(after_help = "Example: bundle import --change 'CMD [\"sh\"]' rootfs.tar.gz mine:1")]
+    Import(Import),
+    /// Write the files of a container as a tar
+    #[command(after_help = "Example: bundle export -o files.tar web")]
+    Export(Export),
+    /// Write an OCI bundle of an image, for any runtime
+    #[command(
+        after_help = "Example: bundle export-bundle -e DEBUG=1 alpine /tmp/alpine && rt run --bundle /tmp/alpine a"
+    )]
+    ExportBundle(ExportBundle),
+    /// Remove containers that have ended
+    #[command(after_help = "Example: bundle rm web")]
+    Rm(Rm),
+    /// Keep the password of a registry
+    #[command(after_help = "Example: bundle login -u me --password-stdin registry.example.org < password")]
+    Login(Login),
+    /// Forget the password of a registry
+    #[command(after_help = "Example: bundle logout registry.example.org")]
+    Logout(Logout),
+    /// Look for images in a registry
+    #[command(after_help = "Example: bundle search --limit 5 nginx")]
+    Search(Search),
+    /// List the tags of a repository in its registry
+    #[command(after_help = "Example: bundle tags registry.example.org/team/app")]
+    Tags(Tags),
+    /// Look at manifests in a registry
+    #[command(subcommand)]
+    Manifest(Manifest),
+    /// Remove what is not used
+    #[command(after_help = "Example: bundle prune --all --dry-run")]
+    Prune(Prune),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Shows what a container sees (the program of the image `demo`)
+    #[command(hide = true)]
+    Probe {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+}
+
+/// When to fetch an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PullWhen {
+    /// Where it is not here.
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How registries are spoken to.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RegistryFlags {
+    /// Whether TLS must be in order; `false` also allows plain http
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub tls_verify: Option<bool>,
+}
+
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub struct Run {
+    #[command(flatten)]
+    pub flags: Flags,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Remove the container when it has ended
+    #[arg(long)]
+    pub rm: bool,
+    /// Give the program our standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// When to fetch the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: PullWhen,
+    /// Platform of the image, where it has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Say nothing while fetching
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Image to run
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Program and its arguments, in the place of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Pull {
+    /// Platform, where the image has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// All tags of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Print the image's id and nothing else
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Most that one layer may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
+    #[arg(long, value_name = "BYTES")]
+    pub max_layer_size: Option<String>,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Images to fetch
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Push {
+    /// All tags that the repository has here
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Image to send
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Name that it gets there [default: its own]
+    #[arg(value_name = "NAME")]
+    pub destination: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Images {
+    /// Images without a name too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Column of digests
+    #[arg(long)]
+    pub digests: bool,
+    /// `dangling=true`, `reference=PATTERN`, `label=KEY[=VALUE]`, `before=IMAGE`, `since=IMAGE`
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// `table`, `json`, or a template such as `{{.ID}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Only this repository, or this name
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Rmi {
+    /// Also when it has several names, or a container was made of it
+    #[arg(short, long)]
+    pub force: bool,
+    /// Keep the image itself when its last name goes
+    #[arg(long)]
+    pub no_prune: bool,
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Images: names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Tag {
+    /// Image: a name or an id
+    pub image: String,
+    /// New name
+    pub name: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// `json`, or a template such as `{{.Id}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Images: names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct History {
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Whole commands and ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Sizes and times for people
+    #[arg(short = 'H', long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// `table`, `json`, or a template such as `{{.CreatedBy}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Image: a name or an id
+    pub image: String,
+}
+
+/// The forms of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArchiveFormat {
+    /// OCI layout with Docker's manifest.json beside it: everybody reads one of them.
+    Both,
+    /// OCI layout.
+    OciArchive,
+    /// Docker's, layers not compressed.
+    DockerArchive,
+    /// OCI layout in a directory.
+    OciDir,
+}
+
+#[derive(Args, Debug)]
+pub struct Save {
+    /// File, or directory for oci-dir [default: the standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Form of the archive
+    #[arg(long, value_name = "FORMAT", default_value = "both")]
+    pub format: ArchiveFormat,
+    /// Images: names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Load {
+    /// File, or directory with an OCI layout [default: the standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Platform, where an image has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Print nothing but the names
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Most that one layer may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
+    #[arg(long, value_name = "BYTES")]
+    pub max_layer_size: Option<String>,
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Instruction for the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL, ONBUILD
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Comment in the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Platform in the configuration [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Most that it may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
+    #[arg(long, value_name = "BYTES")]
+    pub max_layer_size: Option<String>,
+    /// Tar, plain or compressed with gzip or zstd; `-` is the standard input
+    pub file: String,
+    /// Name of the image
+    pub name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Export {
+    /// File [default: the standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Container: a name or an id
+    pub container: String,
+}
+
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub struct ExportBundle {
+    #[command(flatten)]
+    pub flags: Flags,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Image: a name or an id
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Directory that is made, or that is empty
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Program and its arguments, in the place of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Rm {
+    /// Containers: names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Login {
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password; it can be seen in the list of processes, --password-stdin cannot
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password from the standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Registry
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub host: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Logout {
+    /// Registry
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub host: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Search {
+    /// Most that are listed
+    #[arg(long, value_name = "NUMBER", default_value_t = 25)]
+    pub limit: usize,
+    /// Whole descriptions
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `table`, `json`, or a template such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// What to look for; a registry before the first slash
+    pub term: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Tags {
+    /// `table`, `json`, or a template such as `{{.Tag}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Repository
+    pub name: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Manifest {
+    /// Print a manifest or index as the registry has it
+    #[command(after_help = "Example: bundle manifest inspect alpine:3.20")]
+    Inspect(ManifestInspect),
+}
+
+#[derive(Args, Debug)]
+pub struct ManifestInspect {
+    /// `json`, or a template such as `{{.mediaType}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// With descriptor, and the manifests that an index points to
+    #[arg(short, long)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+    /// Image
+    pub image: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Prune {
+    /// All images that no container was made of, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Containers that have ended too
+    #[arg(long)]
+    pub containers: bool,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum StoreCommand {
+    /// Compare everything with its digest and the database
+    #[command(after_help = "Example: bundle store check --repair")]
+    Check(StoreCheck),
+}
+
+#[derive(Args, Debug)]
+pub struct StoreCheck {
+    /// Remove what is damaged, so that it can be fetched again
+    #[arg(long)]
+    pub repair: bool,
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}

@@ -1,0 +1,24 @@
+//! `bundle export`.
+
+use std::io::{BufWriter, Write};
+use std::os::fd::AsFd;
+
+use anyhow::{Result, bail};
+
+use crate::cli::Export;
+use crate::container::run::{find, rootfs};
+use crate::layer::diff;
+use crate::tool::Tool;
+
+pub fn run(tool: &Tool, args: &Export) -> Result<()> {
+    let container = find(tool, &args.container)?;
+    if args.output.is_none() && rustix::termios::isatty(std::io::stdout()) {
+        bail!("a tar is nothing for a terminal: name a file by --output, or redirect");
+    }
+    let tree = rootfs(tool, &container)?;
+    let write = |out: &mut dyn Write| diff::archive(tree.as_fd(), out);
+    match &args.output {
+        Some(path) => super::save::whole_file(path, write),
+        None => write(&mut BufWriter::with_capacity(1 << 20, std::io::stdout().lock())),
+    }
+}

@@ -1,0 +1,64 @@
+//! `bundle export-bundle`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags};
+
+use crate::cli::ExportBundle;
+use crate::container::spec::{self, Place};
+use crate::layer;
+use crate::tool::Tool;
+use crate::transfer;
+
+/// Writes beside the place first: there is a whole bundle under the name, or none.
+pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
+    let store = tool.store()?;
+    let image = super::find(tool, &args.image)?;
+    let (_, config) = store.read(&image)?;
+    spec::arguments(&config.config, args.flags.entrypoint.as_deref(), &args.command)?;
+    let dir = std::path::absolute(&args.dir)?;
+    let shown = dir.display();
+    if dir.exists() && std::fs::read_dir(&dir).with_context(|| format!("{shown}"))?.next().is_some() {
+        bail!("{shown}: the directory is not empty");
+    }
+    let name = dir.file_name().with_context(|| format!("{shown}: no name of a directory"))?;
+    let parent = dir.parent().with_context(|| format!("{shown}: no name of a directory"))?;
+    let beside = parent.join(format!(".{}.{}", name.display(), crate::store::random_name()?));
+    let layers = transfer::unpacked(tool, &image)?;
+    let write = || -> Result<()> {
+        let rootfs = beside.join("rootfs");
+        std::fs::create_dir(&beside).with_context(|| format!("making {}", beside.display()))?;
+        std::fs::create_dir(&rootfs)?;
+        let into: OwnedFd =
+            rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let dirs = layers.iter().map(|it| store.open_layer(&it.dir)).collect::<Result<Vec<OwnedFd>>>()?;
+        let dirs: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+        layer::flatten::flatten(&dirs, into.as_fd(), tool.overlay()).context("copying the image's layers")?;
+        let hostname: String =
+            name.to_string_lossy().chars().filter(|it| it.is_ascii_alphanumeric() || *it == '-').take(63).collect();
+        let hostname = if hostname.is_empty() { "bundle".to_owned() } else { hostname };
+        let place = Place {
+            root_path: "rootfs",
+            root: into.as_fd(),
+            hostname: &hostname,
+            cgroup: None,
+            files: &[],
+            plain_user: tool.plain_user,
+        };
+        let document = spec::build(&config.config, &args.flags, &args.command, &place)?;
+        std::fs::write(beside.join("config.json"), serde_json::to_vec_pretty(&document)?)
+            .context("writing config.json")?;
+        // An empty directory gives way to a rename.
+        std::fs::rename(&beside, &dir).with_context(|| format!("putting {shown} in its place"))
+    };
+    let result = write();
+    if result.is_err() {
+        if let Ok(parent) = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            && let Some(name) = beside.file_name()
+        {
+            let _ = layer::remove::remove(parent.as_fd(), name.as_encoded_bytes());
+        }
+    }
+    result
+}

@@ -1,0 +1,36 @@
+//! `bundle import`.
+
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+
+use crate::archive;
+use crate::cli::Import;
+use crate::image::Reference;
+use crate::output;
+use crate::tool::Tool;
+
+pub fn run(tool: &Tool, args: &Import) -> Result<()> {
+    let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
+    if name.as_ref().is_some_and(|it| it.digest.is_some()) {
+        bail!("{}: a digest is no name to give", args.name.as_deref().unwrap_or_default());
+    }
+    let mut stream: Box<dyn Read> = match args.file.as_str() {
+        "-" => Box::new(std::io::stdin().lock()),
+        path => Box::new(File::open(path).with_context(|| format!("opening {path}"))?),
+    };
+    let id = archive::import(
+        tool,
+        archive::Import {
+            stream: &mut stream,
+            from: &args.file,
+            changes: &args.change,
+            message: args.message.as_deref(),
+            platform: super::platform(args.platform.as_deref())?,
+            limit: super::limit(args.max_layer_size.as_ref())?,
+            name: name.as_ref(),
+        },
+    )?;
+    output::print(&format!("{id}\n"))
+}

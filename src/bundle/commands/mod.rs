@@ -1,0 +1,126 @@
+//! One file a command: each names the steps and calls the rooms.
+
+mod check;
+mod export;
+mod export_bundle;
+mod history;
+mod images;
+mod import;
+mod inspect;
+mod load;
+mod login;
+mod manifest;
+mod prune;
+mod pull;
+mod push;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod search;
+mod tag;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::{Cli, Command, Manifest, RegistryFlags, StoreCommand};
+use crate::container::{demo, units};
+use crate::image::manifest::Platform;
+use crate::registry::{Client, Credentials, Registries, Settings};
+use crate::store::Image;
+use crate::tool::Tool;
+use crate::transfer::Limit;
+
+/// Does what the command line asks for, and gives the exit status.
+pub fn run(cli: Cli) -> Result<u8> {
+    let plain_user = !rustix::process::geteuid().is_root();
+    let tool = Tool::new(&cli.global, plain_user)?;
+    // Images' files have many owners: a plain user has them in a user namespace only.
+    if plain_user && touches_store(&cli.command) {
+        crate::namespace::become_root()?;
+    }
+    match cli.command {
+        Command::Run(args) => return run::run(&tool, &args),
+        Command::Probe { words } => return crate::probe::run(&words),
+        Command::Pull(args) => pull::run(&tool, &args),
+        Command::Push(args) => push::run(&tool, &args),
+        Command::Images(args) => images::run(&tool, &args),
+        Command::Rmi(args) => rmi::run(&tool, &args),
+        Command::Tag(args) => tag::run(&tool, &args),
+        Command::Inspect(args) => inspect::run(&tool, &args),
+        Command::History(args) => history::run(&tool, &args),
+        Command::Save(args) => save::run(&tool, &args),
+        Command::Load(args) => load::run(&tool, &args),
+        Command::Import(args) => import::run(&tool, &args),
+        Command::Export(args) => export::run(&tool, &args),
+        Command::ExportBundle(args) => export_bundle::run(&tool, &args),
+        Command::Rm(args) => rm::run(&tool, &args),
+        Command::Login(args) => login::login(&tool, &args),
+        Command::Logout(args) => login::logout(&args),
+        Command::Search(args) => search::search(&tool, &args),
+        Command::Tags(args) => search::tags(&tool, &args),
+        Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&tool, &args),
+        Command::Prune(args) => prune::run(&tool, &args),
+        Command::Store(StoreCommand::Check(args)) => return check::run(&tool, &args),
+    }?;
+    Ok(0)
+}
+
+fn touches_store(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Login(_)
+            | Command::Logout(_)
+            | Command::Search(_)
+            | Command::Tags(_)
+            | Command::Manifest(_)
+            | Command::Probe { .. }
+    )
+}
+
+/// A client of registries, by the configuration files and what the flags say.
+fn client(tool: &Tool, flags: &RegistryFlags) -> Result<Client> {
+    // The user's own file comes last: its tables replace the system's.
+    let files: Vec<_> = tool.config_dirs().iter().rev().map(|it| it.join("registries.toml")).collect();
+    Ok(Client::new(Settings {
+        registries: Registries::load(&files, Registries::usual_certificate_directories())?,
+        credentials: credentials(),
+        verify: flags.tls_verify,
+        ..Settings::default()
+    }))
+}
+
+fn credentials() -> Option<Credentials> {
+    Credentials::usual(|name| std::env::var_os(name))
+}
+
+fn platform(text: Option<&str>) -> Result<Platform> {
+    text.map_or_else(|| Ok(Platform::host()), |text| Platform::parse(text).context("--platform"))
+}
+
+fn limit(text: Option<&String>) -> Result<Limit> {
+    Ok(Limit(text.map(|text| units::bytes(text).context("--max-layer-size")).transpose()?))
+}
+
+/// An image by name or id; the demonstration's is always there.
+fn find(tool: &Tool, name: &str) -> Result<Image> {
+    let store = tool.store()?;
+    if is_demo(name)
+        && let Some(image) = demo::ensure(store)?
+    {
+        return Ok(image);
+    }
+    store.find(name)
+}
+
+fn is_demo(name: &str) -> bool {
+    name.parse::<crate::image::Reference>().is_ok_and(|it| it.to_string() == demo::NAME)
+}
+
+/// What `--format` may be where there are no fields to pick from.
+fn as_json(format: Option<&str>) -> Result<bool> {
+    match format {
+        None | Some("text") => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => bail!("--format {other:?}: known are text and json"),
+    }
+}

@@ -1,0 +1,104 @@
+//! `bundle prune`.
+
+use std::io::BufRead;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::cli::Prune;
+use crate::container::run::{all, remove, sweep};
+use crate::container::units;
+use crate::output;
+use crate::store::Freed;
+use crate::tool::Tool;
+
+/// Says what would go, asks, and does it.
+pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
+    let as_json = super::as_json(args.format.as_deref())?;
+    let store = tool.store()?;
+    sweep(tool)?;
+    let containers: Vec<_> =
+        if args.containers { all(tool)?.into_iter().filter(|it| !it.running).collect() } else { Vec::new() };
+    let mut images = Vec::new();
+    for image in store.images()? {
+        let named = !store.names(&image)?.is_empty();
+        let of = store.containers_of(&image)?;
+        let used = of.iter().any(|name| !containers.iter().any(|it| it.name == *name));
+        if !used && (args.all || !named) {
+            images.push(image);
+        }
+    }
+    let waste = store.collectable()?;
+    let unfinished = store.sweep(true, true)?;
+    let nothing = images.is_empty()
+        && containers.is_empty()
+        && waste == Freed::default()
+        && unfinished.as_ref().is_none_or(|it| it.unfinished == 0);
+    if !as_json && (args.dry_run || !args.force && !nothing) {
+        containers.iter().for_each(|it| eprintln!("container {}", it.name));
+        for image in &images {
+            let names: Vec<String> = store.names(image)?.iter().map(|it| it.0.familiar()).collect();
+            eprintln!("image {} {} ({})", image.id.short(), names.join(" "), units::human(image.size));
+        }
+        let left = unfinished.clone().unwrap_or_default();
+        eprintln!(
+            "{} blobs and {} layers of no image, {} unfinished downloads and the like ({})",
+            waste.blobs,
+            waste.layers,
+            left.unfinished,
+            units::human(waste.bytes + left.bytes)
+        );
+    }
+    if args.dry_run {
+        let ids: Vec<_> = images.iter().map(|it| &it.id).collect();
+        let names: Vec<_> = containers.iter().map(|it| &it.name).collect();
+        return if as_json {
+            output::print(&format!(
+                "{}\n",
+                json!({"Containers": names, "Images": ids, "Waste": waste, "Unfinished": unfinished})
+            ))
+        } else {
+            Ok(())
+        };
+    }
+    if !args.force && !nothing && !agreed()? {
+        return Ok(());
+    }
+    for container in &containers {
+        remove(store, &container.id)?;
+    }
+    for image in &images {
+        store.remove(image)?;
+    }
+    let mut freed = store.collect()?;
+    match store.sweep(true, false)? {
+        Some(swept) => {
+            freed.unfinished += swept.unfinished;
+            freed.bytes += swept.bytes;
+        }
+        None => eprintln!("bundle: another bundle is making something: what is unfinished was left alone"),
+    }
+    if as_json {
+        return output::print(&format!(
+            "{}\n",
+            json!({"Containers": containers.len(), "Images": images.len(), "Freed": freed})
+        ));
+    }
+    output::print(&format!(
+        "Removed {} images, {} containers; freed {}\n",
+        images.len(),
+        containers.len(),
+        units::human(freed.bytes)
+    ))
+}
+
+/// Without a terminal nobody can agree: then --force has to be given.
+fn agreed() -> Result<bool> {
+    if !rustix::termios::isatty(std::io::stdin()) {
+        anyhow::bail!("this would be removed: say so by --force, or use --dry-run");
+    }
+    eprint!("Remove all of this? [y/N] ");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}

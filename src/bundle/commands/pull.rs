@@ -1,0 +1,35 @@
+//! `bundle pull`.
+
+use anyhow::{Result, bail};
+
+use crate::cli::Pull;
+use crate::image::Reference;
+use crate::output::{self, progress::Progress};
+use crate::tool::Tool;
+use crate::transfer;
+
+pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
+    let platform = super::platform(args.platform.as_deref())?;
+    let limit = super::limit(args.max_layer_size.as_ref())?;
+    let names = args.images.iter().map(|it| it.parse()).collect::<Result<Vec<Reference>>>()?;
+    let client = super::client(tool, &args.registry)?;
+    let mut wanted = Vec::new();
+    for name in names {
+        if !args.all_tags {
+            wanted.push(name);
+            continue;
+        }
+        if name.digest.is_some() {
+            bail!("--all-tags: {} names one image by its digest", name.familiar());
+        }
+        wanted.extend(client.tags(&name)?.into_iter().map(|tag| Reference { tag: Some(tag), ..name.clone() }));
+    }
+    let progress = Progress::new(args.quiet);
+    for name in wanted {
+        progress.line(&format!("Pulling {}", name.familiar()));
+        let image = transfer::pull(tool, &client, &name, &platform, limit, &progress)?;
+        progress.line(&format!("Digest: {}", image.digest));
+        output::print(&if args.quiet { format!("{}\n", image.id) } else { format!("{name}\n") })?;
+    }
+    Ok(())
+}

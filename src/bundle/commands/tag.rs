@@ -1,0 +1,16 @@
+//! `bundle tag`.
+
+use anyhow::{Result, bail};
+
+use crate::cli::Tag;
+use crate::image::Reference;
+use crate::tool::Tool;
+
+pub fn run(tool: &Tool, args: &Tag) -> Result<()> {
+    let name: Reference = args.name.parse()?;
+    if name.digest.is_some() {
+        bail!("{}: a digest is no name to give", args.name);
+    }
+    let image = super::find(tool, &args.image)?;
+    tool.store()?.tag(&image, &name.to_string())
+}

@@ -1,0 +1,443 @@
+//! A container in the foreground: made of an image, run by an OCI runtime, waited for.
+//!
+//! The root file system is mounted in a mount namespace of this process alone, which the runtime inherits:
+//! however this process ends, no mount is left.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rusqlite::{OptionalExtension, params};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
+use super::flags::Flags;
+use super::spec::{self, Place};
+use crate::image::config::ImageConfig;
+use crate::layer::flatten::flatten;
+use crate::layer::overlay;
+use crate::store::{Image, Layer, Store, now};
+use crate::tool::{Driver, Tool};
+
+/// Docker's exit statuses of a container that did not come to be.
+pub const FAILED: u8 = 125;
+const CANNOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// How to run it.
+pub struct Options<'a> {
+    /// The flags that config.json is made of.
+    pub flags: &'a Flags,
+    /// The words behind the image's name.
+    pub command: &'a [String],
+    /// The container's name.
+    pub name: Option<&'a str>,
+    /// Remove it when it has ended.
+    pub remove: bool,
+    /// Give it our standard input.
+    pub interactive: bool,
+}
+
+/// A container that has a row and a directory. Its lock is held as long as this process lives.
+struct Container<'a> {
+    tool: &'a Tool,
+    store: &'a Store,
+    id: String,
+    dir: PathBuf,
+    #[allow(dead_code)]
+    lock: File,
+}
+
+/// Runs a container of an image and gives the exit status.
+pub fn run(tool: &Tool, image: &Image, image_name: &str, options: &Options<'_>) -> Result<u8> {
+    let store = tool.store()?;
+    let (_, config) = store.read(image)?;
+    let words = spec::arguments(&config.config, options.flags.entrypoint.as_deref(), options.command)?;
+    if options.interactive && options.flags.tty && !rustix::termios::isatty(std::io::stdin()) {
+        bail!("-it: the standard input is no terminal; leave -t away");
+    }
+    sweep(tool)?;
+    let layers = crate::transfer::unpacked(tool, image)?;
+    let container = Container::register(tool, image, image_name, options, &words)?;
+    let result = container.execute(&config, &layers, options);
+    match &result {
+        Ok(status) if !options.remove => container.ended(*status)?,
+        _ => container.remove()?,
+    }
+    result
+}
+
+impl<'a> Container<'a> {
+    /// Directory, lock and row, in this order: what has a row also has the rest.
+    fn register(
+        tool: &'a Tool,
+        image: &Image,
+        image_name: &str,
+        options: &Options<'_>,
+        words: &[String],
+    ) -> Result<Self> {
+        let store = tool.store()?;
+        let making = store.making()?;
+        let id = random_id()?;
+        let name = options.name.map_or_else(|| format!("c-{}", &id[..12]), str::to_owned);
+        check_name(&name)?;
+        let dir = store.root().join("containers").join(&id);
+        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        for below in ["upper", "work", "rootfs"] {
+            std::fs::create_dir(dir.join(below))?;
+        }
+        // The container's `/` is the upper directory's as soon as something is written there.
+        rustix::fs::chmod(dir.join("upper"), Mode::from_raw_mode(0o755))?;
+        let lock = lock(&dir)?.context("a new container's lock is taken")?;
+        let chain = image.chain.as_ref().map(|it| it.as_str().to_owned());
+        let written = store.write(|db| {
+            let taken: Option<String> =
+                db.query_row("SELECT id FROM containers WHERE name = ?1", [&name], |row| row.get(0)).optional()?;
+            if let Some(other) = taken {
+                bail!(
+                    "the name {name:?} is taken by container {}: remove it (`bundle rm {name}`) or take another",
+                    &other[..12]
+                );
+            }
+            // Removed since we looked? The row holds them from now on.
+            if let Some(chain) = &chain
+                && !db.prepare_cached("SELECT 1 FROM layers WHERE chain = ?1")?.exists([chain])?
+            {
+                bail!("image {image_name} has just been removed");
+            }
+            db.execute(
+                "INSERT INTO containers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, ?8)",
+                params![
+                    id,
+                    name,
+                    image.digest.as_str(),
+                    image_name,
+                    chain,
+                    serde_json::to_string(words)?,
+                    now(),
+                    options.remove
+                ],
+            )?;
+            Ok(())
+        });
+        if written.is_err() {
+            store.remove_files(&format!("containers/{id}"))?;
+        }
+        written?;
+        drop(making);
+        Ok(Self { tool, store, id, dir, lock })
+    }
+
+    fn execute(&self, config: &ImageConfig, layers: &[Layer], options: &Options<'_>) -> Result<u8> {
+        let rootfs = self.dir.join("rootfs");
+        crate::namespace::own_mounts()?;
+        let target: OwnedFd =
+            rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        match self.tool.driver {
+            Driver::Overlay => {
+                let own = Path::new("containers").join(&self.id);
+                overlay(self.tool, layers, Some((&own.join("upper"), &own.join("work"))), target.as_fd())?;
+            }
+            Driver::Vfs => {
+                let dirs = layers.iter().map(|it| self.store.open_layer(&it.dir)).collect::<Result<Vec<OwnedFd>>>()?;
+                let dirs: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+                flatten(&dirs, target.as_fd(), self.tool.overlay()).context("copying the image's layers")?;
+            }
+        }
+        drop(target);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root: OwnedFd = rustix::fs::open(&rootfs, flags, Mode::empty())?;
+        let short = &self.id[..12];
+        let files = self.files(options.flags, short)?;
+        let place = Place {
+            root_path: "rootfs",
+            root: root.as_fd(),
+            hostname: short,
+            cgroup: (!self.tool.plain_user).then(|| format!("/bundle-{}", self.id)),
+            files: &files,
+            plain_user: self.tool.plain_user,
+        };
+        let document = spec::build(&config.config, options.flags, options.command, &place)?;
+        std::fs::write(self.dir.join("config.json"), serde_json::to_vec(&document)?).context("writing config.json")?;
+        drop(root);
+
+        let log = self.dir.join("runtime.log");
+        let stdin = if options.interactive { Stdio::inherit() } else { Stdio::null() };
+        let signals = Signals::block()?;
+        let mut command = self.tool.runtime_command()?;
+        command
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json", "run", "--bundle"])
+            .arg(&self.dir)
+            .arg(&self.id)
+            .stdin(stdin);
+        // The runtime tells the person what has failed; its log tells us whether the status is the program's.
+        let mut child =
+            command.spawn().with_context(|| format!("starting the runtime {}", self.tool.runtime.display()))?;
+        let status = signals.relay_until_end(&mut child)?;
+        match failure(&log, status) {
+            Some(words) => Ok(status_of(&words)),
+            None => Ok(status),
+        }
+    }
+
+    /// `/etc/hosts` and its companions, of the container's own.
+    fn files(&self, flags: &Flags, name: &str) -> Result<Vec<(&'static str, String)>> {
+        let hostname = flags.hostname.as_deref().unwrap_or(name);
+        let host = flags.network == "host";
+        let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let contents = [
+            ("/etc/hosts", "hosts", if host { read("/etc/hosts") } else { hosts }),
+            ("/etc/hostname", "hostname", format!("{hostname}\n")),
+            ("/etc/resolv.conf", "resolv.conf", if host { read("/etc/resolv.conf") } else { String::new() }),
+        ];
+        let mut files = Vec::new();
+        for (destination, name, text) in contents {
+            let path = self.dir.join(name);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            files.push((destination, path.to_str().context("the store's path is no UTF-8")?.to_owned()));
+        }
+        Ok(files)
+    }
+
+    fn ended(&self, status: u8) -> Result<()> {
+        unmount(&self.dir);
+        self.store.write(|db| {
+            db.execute("UPDATE containers SET exit_status = ?2 WHERE id = ?1", params![self.id, status])?;
+            Ok(())
+        })
+    }
+
+    fn remove(&self) -> Result<()> {
+        unmount(&self.dir);
+        remove(self.store, &self.id)
+    }
+}
+
+/// Removes a container that has ended: its row, then its files.
+pub fn remove(store: &Store, id: &str) -> Result<()> {
+    store.write(|db| {
+        db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
+        Ok(())
+    })?;
+    store.remove_files(&format!("containers/{id}"))
+}
+
+/// Deals with containers whose `bundle` was killed: what still runs is ended, what was to be removed goes.
+pub fn sweep(tool: &Tool) -> Result<()> {
+    let store = tool.store()?;
+    let mut statement = store.db().prepare_cached("SELECT id, remove FROM containers WHERE exit_status IS NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?;
+    for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (id, auto_remove) = row;
+        let dir = store.root().join("containers").join(&id);
+        let held = match lock(&dir) {
+            Ok(Some(held)) => Some(held),
+            Ok(None) => continue,
+            Err(_) => None,
+        };
+        let _ = tool
+            .runtime_command()?
+            .args(["delete", "--force", &id])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if auto_remove || held.is_none() {
+            remove(store, &id)?;
+        } else {
+            store.write(|db| {
+                db.execute("UPDATE containers SET exit_status = 137 WHERE id = ?1", [&id])?;
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The lock of a container's directory, `None` while its `bundle` lives.
+fn lock(dir: &Path) -> Result<Option<File>> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Mounts layers, and what a container has written if `upper` says where, in our own mount namespace.
+fn overlay(tool: &Tool, layers: &[Layer], upper: Option<(&Path, &Path)>, target: BorrowedFd<'_>) -> Result<()> {
+    let layers: Vec<PathBuf> = layers.iter().map(|it| Path::new("layers").join(&it.dir)).collect();
+    let mount = overlay::Mount { layers: &layers, upper, overlay: tool.overlay() };
+    overlay::mount(tool.dir_to_mount_in()?.as_fd(), &mount, target).context("mounting the container's root file system")
+}
+
+/// A container that the database knows.
+pub struct Known {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether its `bundle` lives.
+    pub running: bool,
+    chain: Option<String>,
+}
+
+/// All containers, the oldest first.
+pub fn all(tool: &Tool) -> Result<Vec<Known>> {
+    let store = tool.store()?;
+    let mut statement = store
+        .db()
+        .prepare_cached("SELECT id, name, exit_status IS NULL, chain FROM containers ORDER BY created, id")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Known { id: row.get(0)?, name: row.get(1)?, running: row.get(2)?, chain: row.get(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A container by its name or the beginning of its id.
+pub fn find(tool: &Tool, text: &str) -> Result<Known> {
+    let all = all(tool)?;
+    let mut found: Vec<Known> = Vec::new();
+    for it in all {
+        if it.name == text {
+            return Ok(it);
+        }
+        if !text.is_empty() && it.id.starts_with(text) {
+            found.push(it);
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => bail!("no such container: {text}"),
+        many => bail!("container id {text:?} is the beginning of {many} ids: give more digits"),
+    }
+}
+
+/// The files of a container that has ended, mounted for us alone.
+pub fn rootfs(tool: &Tool, container: &Known) -> Result<OwnedFd> {
+    let store = tool.store()?;
+    if container.running {
+        bail!("container {} is running: its files are still changing", container.name);
+    }
+    let dir = store.root().join("containers").join(&container.id).join("rootfs");
+    let open = || rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    if tool.driver == Driver::Overlay {
+        crate::namespace::own_mounts()?;
+        let layers = match &container.chain {
+            Some(chain) => store.layers(&chain.parse()?)?,
+            None => Vec::new(),
+        };
+        let own = Path::new("containers").join(&container.id);
+        overlay(tool, &layers, Some((&own.join("upper"), &own.join("work"))), open()?.as_fd())?;
+    }
+    Ok(open()?)
+}
+
+fn unmount(dir: &Path) {
+    let _ = rustix::mount::unmount(dir.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
+}
+
+fn random_id() -> Result<String> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
+    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
+}
+
+/// Docker's rule for names.
+fn check_name(name: &str) -> Result<()> {
+    let first = name.bytes().next().is_some_and(|it| it.is_ascii_alphanumeric());
+    let rest = name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it));
+    if !first || !rest || name.len() < 2 || name.len() > 128 {
+        bail!("--name {name:?}: 2 to 128 letters, digits, '_', '.' and '-', the first a letter or a digit");
+    }
+    Ok(())
+}
+
+/// What the runtime's log says where the container did not start.
+fn failure(log: &Path, status: u8) -> Option<String> {
+    if status == 0 {
+        return None;
+    }
+    let lines = BufReader::new(File::open(log).ok()?).lines();
+    let last = lines.map_while(Result::ok).filter_map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(&line).ok()?;
+        matches!(entry["level"].as_str(), Some("error" | "fatal"))
+            .then(|| entry["msg"].as_str().unwrap_or_default().trim().to_owned())
+    });
+    last.last()
+}
+
+/// Docker's exit status for what kept a container from starting.
+fn status_of(words: &str) -> u8 {
+    let words = words.to_lowercase();
+    if words.contains("not found") || words.contains("no such file") {
+        NOT_FOUND
+    } else if words.contains("permission denied") || words.contains("exec format") || words.contains("is a directory") {
+        CANNOT_RUN
+    } else {
+        FAILED
+    }
+}
+
+/// Signals that are sent to us, for the runtime that passes them on. What the terminal sends it sends to both.
+struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    fn block() -> Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in
+            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+        {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Self { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+    }
+
+    fn relay_until_end(&self, child: &mut Child) -> Result<u8> {
+        let pid = Pid::from_child(child);
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("the runtime's process")?;
+        loop {
+            let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&self.fd, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            while let Some(info) = self.fd.read_signal()? {
+                const FROM_KERNEL: i32 = 0x80;
+                if info.ssi_code != FROM_KERNEL
+                    && let Some(signal) = rustix::process::Signal::from_named_raw(info.ssi_signo as i32)
+                {
+                    let _ = rustix::process::pidfd_send_signal(&process, signal);
+                }
+            }
+            if let Some((_, status)) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG)? {
+                let code = status
+                    .exit_status()
+                    .or_else(|| status.terminating_signal().map(|it| 128 + it))
+                    .unwrap_or(i32::from(FAILED));
+                return Ok(u8::try_from(code).unwrap_or(FAILED));
+            }
+        }
+    }
+}
+
+/// The runtime's command line so far.
+impl Tool {
+    /// The runtime with its state directory.
+    pub fn runtime_command(&self) -> Result<Command> {
+        let mut command = Command::new(&self.runtime);
+        command.arg("--root").arg(self.state_dir()?.join("runtime"));
+        Ok(command)
+    }
+}

@@ -1,0 +1,116 @@
+//! The namespaces that this program works in: mounts of its own, and for a plain user a user namespace in
+//! which the ids of an image's files exist.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::CloneFlags;
+use rustix::mount::MountPropagationFlags;
+
+/// A mount namespace of this process alone, once. What is mounted there is gone with the process and what it
+/// started. Must be called before there are threads.
+pub fn own_mounts() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of our own")?;
+    // New mounts of the host still come in, none of ours goes out.
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context("keeping our mounts to ourselves")
+}
+
+/// The hidden word that [`become_root`]'s helper is called with.
+pub const HELPER: &str = "map-ids";
+
+/// Enters a user namespace in which the caller is root and has the subordinate ids that /etc/subuid and
+/// /etc/subgid give them. newuidmap has to be called from outside: by a helper, started before.
+pub fn become_root() -> Result<()> {
+    let user = User::find()?;
+    let mut helper = Command::new("/proc/self/exe")
+        .arg(HELPER)
+        .arg(std::process::id().to_string())
+        .args([user.map("/etc/subuid", user.uid)?, user.map("/etc/subgid", user.gid)?])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the helper that maps ids")?;
+    // The helper reads /proc/PID of ours: it must belong to the user, as a process does which may be looked at.
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).context(
+        "a user namespace: does /proc/sys/user/max_user_namespaces, or unprivileged_userns_clone, forbid it?",
+    )?;
+    helper.stdin.take().context("the helper's input")?.write_all(b"go")?;
+    let mut words = String::new();
+    helper.stdout.take().context("the helper's output")?.read_to_string(&mut words)?;
+    if !helper.wait()?.success() {
+        bail!("{}", words.trim());
+    }
+    rustix::thread::set_thread_uid(rustix::process::Uid::ROOT).context("becoming root of the user namespace")?;
+    rustix::thread::set_thread_gid(rustix::process::Gid::ROOT).context("becoming root of the user namespace")?;
+    Ok(())
+}
+
+/// The helper's part: waits for the word, then has the two programs write the maps.
+pub fn help(words: &[String]) -> Result<()> {
+    let [pid, uids, gids] = words else { bail!("{HELPER} PID UIDS GIDS") };
+    let mut go = [0; 2];
+    std::io::stdin().read_exact(&mut go).context("the process to map ids for is gone")?;
+    for (program, map) in [("newuidmap", uids), ("newgidmap", gids)] {
+        let output = Command::new(program).arg(pid).args(map.split(' ')).output().with_context(|| {
+            format!(
+                "{program} is missing, which gives a plain user the ids of an image's files: install the package uidmap"
+            )
+        })?;
+        if !output.status.success() {
+            bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+    }
+    Ok(())
+}
+
+struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    fn find() -> Result<Self> {
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        });
+        Ok(Self { name: name.unwrap_or_default(), uid, gid })
+    }
+
+    /// `0 OWN 1 1 FIRST COUNT`: ourselves as root, the subordinate ids behind it.
+    fn map(&self, path: &str, own: u32) -> Result<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let uid = self.uid.to_string();
+        let mut map = format!("0 {own} 1");
+        let mut next: u64 = 1;
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split(':').collect();
+            if let [who, first, count] = fields[..]
+                && (who == self.name || who == uid)
+                && let (Ok(first), Ok(count)) = (first.parse::<u32>(), count.parse::<u32>())
+            {
+                map += &format!(" {next} {first} {count}");
+                next += u64::from(count);
+            }
+        }
+        if next == 1 {
+            bail!(
+                "{path} has no line for {:?}: a plain user needs subordinate ids for an image's files, such as by: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
+                self.name,
+                self.name
+            );
+        }
+        Ok(map)
+    }
+}
