@@ -75,6 +75,9 @@ pub enum Command {
         after_help = "Example: bundle export-bundle -e DEBUG=1 alpine /tmp/alpine && rt run --bundle /tmp/alpine a"
     )]
     ExportBundle(ExportBundle),
+    /// Make an image of what a container has changed
+    #[command(after_help = "Example: bundle commit --change 'CMD [\"serve\"]' web mine:2")]
+    Commit(Commit),
     /// Remove containers that have ended
     #[command(after_help = "Example: bundle rm web")]
     Rm(Rm),
@@ -369,6 +372,23 @@ pub struct ExportBundle {
     /// Program and its arguments, in the place of the image's command
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Commit {
+    /// Instruction for the configuration, as with import
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Comment in the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Author in the configuration
+    #[arg(short, long, value_name = "TEXT")]
+    pub author: Option<String>,
+    /// Container that has ended: a name or an id
+    pub container: String,
+    /// Name of the image
+    pub name: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -28,7 +28,7 @@ pub const HELPER: &str = "map-ids";
 /// Enters a user namespace in which the caller is root and has the subordinate ids that /etc/subuid and
 /// /etc/subgid give them. newuidmap has to be called from outside: by a helper, started before.
 pub fn become_root() -> Result<()> {
-    let user = User::find()?;
+    let user = User::find();
     let mut helper = Command::new("/proc/self/exe")
         .arg(HELPER)
         .arg(std::process::id().to_string())
@@ -77,7 +77,7 @@ struct User {
 }
 
 impl User {
-    fn find() -> Result<Self> {
+    fn find() -> Self {
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let name = passwd.lines().find_map(|line| {
@@ -85,7 +85,7 @@ impl User {
             let name = fields.next()?;
             (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
         });
-        Ok(Self { name: name.unwrap_or_default(), uid, gid })
+        Self { name: name.unwrap_or_default(), uid, gid }
     }
 
     /// `0 OWN 1 1 FIRST COUNT`: ourselves as root, the subordinate ids behind it.

@@ -15,14 +15,20 @@ pub fn run(words: &[String]) -> Result<u8> {
         ["serve"] => serve(80)?,
         ["serve", port] => serve(port.parse().with_context(|| format!("{port:?} is no port"))?)?,
         ["args", ref rest @ ..] => println!("{}", serde_json::to_string(rest)?),
-        ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
+        ["env"] => {
+            for (name, value) in std::env::vars() {
+                println!("{name}={value}");
+            }
+        }
         ["cat", path] => std::io::stdout().write_all(&std::fs::read(path).with_context(|| path.to_owned())?)?,
         ["write", path, text] => std::fs::write(path, text).with_context(|| path.to_owned())?,
         ["ls", path] => {
             let mut names: Vec<_> =
                 std::fs::read_dir(path).with_context(|| path.to_owned())?.flatten().map(|it| it.file_name()).collect();
             names.sort();
-            names.iter().for_each(|it| println!("{}", it.display()));
+            for name in names {
+                println!("{}", name.display());
+            }
         }
         ["sleep", seconds] => std::thread::sleep(std::time::Duration::from_secs_f64(seconds.parse()?)),
         ["echo"] => drop(std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())?),

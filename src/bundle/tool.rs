@@ -78,28 +78,14 @@ impl Tool {
     }
 
     /// Where what is gone with the next start of the machine lies: the runtime's state.
-    pub fn state_dir(&self) -> Result<PathBuf> {
-        let dir = if self.plain_user {
-            match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| it.is_dir()) {
-                Some(dir) => dir.join("bundle"),
-                None => self.root.join("run"),
-            }
-        } else {
-            PathBuf::from("/run/bundle")
-        };
-        Ok(dir)
-    }
-
-    /// The directories of configuration files, the first one that has a file wins.
-    pub fn config_dirs(&self) -> Vec<PathBuf> {
-        let mut dirs = Vec::new();
-        if let Some(home) =
-            std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")))
-        {
-            dirs.push(home.join("bundle"));
+    pub fn state_dir(&self) -> PathBuf {
+        if !self.plain_user {
+            return PathBuf::from("/run/bundle");
         }
-        dirs.push(PathBuf::from("/etc/bundle"));
-        dirs
+        match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|it| it.is_dir()) {
+            Some(dir) => dir.join("bundle"),
+            None => self.root.join("run"),
+        }
     }
 }
 

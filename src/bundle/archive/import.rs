@@ -31,16 +31,19 @@ pub struct Import<'a> {
     pub name: Option<&'a Reference>,
 }
 
+/// The time that reproducible images have, if the caller wants one (reproducible-builds.org): seconds since 1970.
+pub fn source_date_epoch() -> Result<Option<i64>> {
+    let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    Ok(Some(text.parse().with_context(|| format!("SOURCE_DATE_EPOCH {text:?}: no number of seconds"))?))
+}
+
 /// Makes the image; its id. `SOURCE_DATE_EPOCH` (seconds since 1970) is the time in it, if set.
 pub fn import(tool: &Tool, import: Import<'_>) -> Result<Digest> {
     let mut execution = Execution::default();
     for line in import.changes {
         change::apply(&mut execution, line)?;
     }
-    let created = match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH {text:?}: no number of seconds"))?,
-        Err(_) => now(),
-    };
+    let created = source_date_epoch()?.unwrap_or_else(now);
     let store = tool.store()?;
     let making = store.making()?;
     let mut spool = store.spool()?;

@@ -18,7 +18,7 @@ pub fn run(tool: &Tool, args: &StoreCheck) -> Result<u8> {
     } else {
         for fault in &faults {
             let what = if fault.repaired { "repaired" } else { "repair" };
-            output::print(&format!("{}: {} ({what}: {})\n", fault.subject, fault.fault, fault.repair))?;
+            output::print(&format!("{}: {} ({what}: {})\n", fault.subject, fault.words, fault.repair))?;
         }
         let words = match (faults.len(), left) {
             (0, _) => "the store is whole".to_owned(),

@@ -53,12 +53,11 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
         std::fs::rename(&beside, &dir).with_context(|| format!("putting {shown} in its place"))
     };
     let result = write();
-    if result.is_err() {
-        if let Ok(parent) = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            && let Some(name) = beside.file_name()
-        {
-            let _ = layer::remove::remove(parent.as_fd(), name.as_encoded_bytes());
-        }
+    if result.is_err()
+        && let Ok(parent) = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        && let Some(name) = beside.file_name()
+    {
+        let _ = layer::remove::remove(parent.as_fd(), name.as_encoded_bytes());
     }
     result
 }

@@ -99,7 +99,8 @@ impl Filters {
             };
             match key {
                 "dangling" => {
-                    filters.dangling = Some(value.parse().with_context(|| format!("--filter {text:?}: true or false"))?)
+                    filters.dangling =
+                        Some(value.parse().with_context(|| format!("--filter {text:?}: true or false"))?);
                 }
                 "reference" => filters.references.push(value.to_owned()),
                 "label" => {

@@ -8,12 +8,11 @@ use crate::cli::{Login, Logout};
 use crate::output;
 use crate::registry::credentials::Kept;
 use crate::registry::{Credential, Credentials};
-use crate::tool::Tool;
 
 /// A password is tried before it is kept.
-pub fn login(tool: &Tool, args: &Login) -> Result<()> {
+pub fn login(args: &Login) -> Result<()> {
     let credentials = credentials()?;
-    let client = super::client(tool, &args.registry)?;
+    let client = super::client(&args.registry)?;
     let username = match &args.username {
         Some(name) => name.clone(),
         None if args.password_stdin => bail!("--password-stdin: --username is needed with it"),

@@ -7,10 +7,9 @@ use crate::cli::ManifestInspect;
 use crate::image::Reference;
 use crate::image::manifest::Document;
 use crate::output;
-use crate::tool::Tool;
 
-pub fn inspect(tool: &Tool, args: &ManifestInspect) -> Result<()> {
-    let client = super::client(tool, &args.registry)?;
+pub fn inspect(args: &ManifestInspect) -> Result<()> {
+    let client = super::client(&args.registry)?;
     let reference: Reference = args.image.parse()?;
     let fetched = client.manifest(&reference)?;
     let (media_type, document) = Document::parse(fetched.media_type.as_deref(), &fetched.bytes)?;

@@ -1,6 +1,7 @@
 //! One file a command: each names the steps and calls the rooms.
 
 mod check;
+mod commit;
 mod export;
 mod export_bundle;
 mod history;
@@ -20,12 +21,14 @@ mod save;
 mod search;
 mod tag;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 
 use crate::cli::{Cli, Command, Manifest, RegistryFlags, StoreCommand};
 use crate::container::{demo, units};
 use crate::image::manifest::Platform;
-use crate::registry::{Client, Credentials, Registries, Settings};
+use crate::registry::{Client, Credentials, Settings};
 use crate::store::Image;
 use crate::tool::Tool;
 use crate::transfer::Limit;
@@ -39,7 +42,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         crate::namespace::become_root()?;
     }
     match cli.command {
-        Command::Run(args) => return run::run(&tool, &args),
+        Command::Run(args) => return Ok(run::run(&tool, &args)),
         Command::Probe { words } => return crate::probe::run(&words),
         Command::Pull(args) => pull::run(&tool, &args),
         Command::Push(args) => push::run(&tool, &args),
@@ -53,12 +56,13 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Import(args) => import::run(&tool, &args),
         Command::Export(args) => export::run(&tool, &args),
         Command::ExportBundle(args) => export_bundle::run(&tool, &args),
+        Command::Commit(args) => commit::run(&tool, &args),
         Command::Rm(args) => rm::run(&tool, &args),
-        Command::Login(args) => login::login(&tool, &args),
+        Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
-        Command::Search(args) => search::search(&tool, &args),
-        Command::Tags(args) => search::tags(&tool, &args),
-        Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&tool, &args),
+        Command::Search(args) => search::search(&args),
+        Command::Tags(args) => search::tags(&args),
+        Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&args),
         Command::Prune(args) => prune::run(&tool, &args),
         Command::Store(StoreCommand::Check(args)) => return check::run(&tool, &args),
     }?;
@@ -78,15 +82,14 @@ fn touches_store(command: &Command) -> bool {
 }
 
 /// A client of registries, by the configuration files and what the flags say.
-fn client(tool: &Tool, flags: &RegistryFlags) -> Result<Client> {
-    // The user's own file comes last: its tables replace the system's.
-    let files: Vec<_> = tool.config_dirs().iter().rev().map(|it| it.join("registries.toml")).collect();
-    Ok(Client::new(Settings {
-        registries: Registries::load(&files, Registries::usual_certificate_directories())?,
-        credentials: credentials(),
-        verify: flags.tls_verify,
-        ..Settings::default()
-    }))
+fn client(flags: &RegistryFlags) -> Result<Client> {
+    Ok(Client::new(Settings::usual(config_dir().as_deref(), flags.tls_verify)?))
+}
+
+/// The user's own configuration directory.
+fn config_dir() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|it: &PathBuf| it.is_absolute());
+    absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config"))).map(|it| it.join("bundle"))
 }
 
 fn credentials() -> Option<Credentials> {

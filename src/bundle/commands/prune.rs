@@ -35,7 +35,9 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
         && waste == Freed::default()
         && unfinished.as_ref().is_none_or(|it| it.unfinished == 0);
     if !as_json && (args.dry_run || !args.force && !nothing) {
-        containers.iter().for_each(|it| eprintln!("container {}", it.name));
+        for container in &containers {
+            eprintln!("container {}", container.name);
+        }
         for image in &images {
             let names: Vec<String> = store.names(image)?.iter().map(|it| it.0.familiar()).collect();
             eprintln!("image {} {} ({})", image.id.short(), names.join(" "), units::human(image.size));

@@ -12,7 +12,7 @@ pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
     let platform = super::platform(args.platform.as_deref())?;
     let limit = super::limit(args.max_layer_size.as_ref())?;
     let names = args.images.iter().map(|it| it.parse()).collect::<Result<Vec<Reference>>>()?;
-    let client = super::client(tool, &args.registry)?;
+    let client = super::client(&args.registry)?;
     let mut wanted = Vec::new();
     for name in names {
         if !args.all_tags {

@@ -11,7 +11,7 @@ use crate::transfer;
 pub fn run(tool: &Tool, args: &Push) -> Result<()> {
     let store = tool.store()?;
     let name: Reference = args.destination.as_ref().unwrap_or(&args.image).parse()?;
-    let client = super::client(tool, &args.registry)?;
+    let client = super::client(&args.registry)?;
     let progress = Progress::new(args.quiet);
     let mut pushes = Vec::new();
     if args.all_tags {

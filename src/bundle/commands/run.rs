@@ -10,7 +10,7 @@ use crate::tool::Tool;
 use crate::transfer::{self, Limit};
 
 /// The container's exit status; 125 where there was none.
-pub fn run(tool: &Tool, args: &Run) -> Result<u8> {
+pub fn run(tool: &Tool, args: &Run) -> u8 {
     let result = image(tool, args).and_then(|image| {
         let options = Options {
             flags: &args.flags,
@@ -21,13 +21,10 @@ pub fn run(tool: &Tool, args: &Run) -> Result<u8> {
         };
         run_container(tool, &image, &args.image, &options)
     });
-    match result {
-        Ok(status) => Ok(status),
-        Err(error) => {
-            crate::complain(&error);
-            Ok(FAILED)
-        }
-    }
+    result.unwrap_or_else(|error| {
+        crate::complain(&error);
+        FAILED
+    })
 }
 
 fn image(tool: &Tool, args: &Run) -> Result<Image> {
@@ -43,7 +40,7 @@ fn image(tool: &Tool, args: &Run) -> Result<Image> {
     if args.pull == PullWhen::Never {
         return tool.store()?.find(&args.image);
     }
-    let client = super::client(tool, &args.registry)?;
+    let client = super::client(&args.registry)?;
     let progress = Progress::new(args.quiet);
     progress.line(&format!("{} is not here: fetching it", args.image));
     transfer::pull(tool, &client, &args.image.parse()?, &platform, Limit(None), &progress)

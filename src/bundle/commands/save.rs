@@ -35,21 +35,14 @@ pub fn run(tool: &Tool, args: &Save) -> Result<()> {
         }
         return archive::save(tool.store()?, &images, args.format, None::<&mut dyn Write>, Some(dir));
     }
-    match &args.output {
-        Some(path) => whole_file(path, |file| archive::save(tool.store()?, &images, args.format, Some(file), None)),
-        None => {
-            if rustix::termios::isatty(std::io::stdout()) {
-                bail!("an archive is nothing for a terminal: name a file by --output, or redirect");
-            }
-            archive::save(
-                tool.store()?,
-                &images,
-                args.format,
-                Some(&mut BufWriter::with_capacity(1 << 20, std::io::stdout().lock())),
-                None,
-            )
-        }
+    let write = |out: &mut dyn Write| archive::save(tool.store()?, &images, args.format, Some(out), None);
+    if let Some(path) = &args.output {
+        return whole_file(path, write);
     }
+    if rustix::termios::isatty(std::io::stdout()) {
+        bail!("an archive is nothing for a terminal: name a file by --output, or redirect");
+    }
+    write(&mut BufWriter::with_capacity(1 << 20, std::io::stdout().lock()))
 }
 
 /// Writes a file beside its place and renames it: what is there under the name is old or whole.

@@ -6,12 +6,11 @@ use serde_json::json;
 use crate::cli::{Search, Tags};
 use crate::image::Reference;
 use crate::output;
-use crate::tool::Tool;
 
 /// How long a description may be in a table.
 const WIDTH: usize = 45;
 
-pub fn search(tool: &Tool, args: &Search) -> Result<()> {
+pub fn search(args: &Search) -> Result<()> {
     if !(1..=100).contains(&args.limit) {
         bail!("--limit {}: not between 1 and 100", args.limit);
     }
@@ -19,7 +18,7 @@ pub fn search(tool: &Tool, args: &Search) -> Result<()> {
         Some((host, term)) if host.contains(['.', ':']) || host == "localhost" => (host, term),
         _ => (crate::image::reference::DEFAULT_REGISTRY, args.term.as_str()),
     };
-    let found = super::client(tool, &args.registry)?.search(registry, term, args.limit)?;
+    let found = super::client(&args.registry)?.search(registry, term, args.limit)?;
     let rows: Vec<_> = found
         .iter()
         .map(|it| {
@@ -33,9 +32,9 @@ pub fn search(tool: &Tool, args: &Search) -> Result<()> {
     output::rows(args.format.as_deref(), &columns, &rows)
 }
 
-pub fn tags(tool: &Tool, args: &Tags) -> Result<()> {
+pub fn tags(args: &Tags) -> Result<()> {
     let reference: Reference = args.name.parse()?;
-    let tags = super::client(tool, &args.registry)?.tags(&reference)?;
+    let tags = super::client(&args.registry)?.tags(&reference)?;
     let rows: Vec<_> = tags.iter().map(|tag| json!({"Repository": reference.familiar_name(), "Tag": tag})).collect();
     output::rows(args.format.as_deref(), &[("TAG", "Tag")], &rows)
 }

@@ -170,7 +170,7 @@ impl<'a> Container<'a> {
         let log = self.dir.join("runtime.log");
         let stdin = if options.interactive { Stdio::inherit() } else { Stdio::null() };
         let signals = Signals::block()?;
-        let mut command = self.tool.runtime_command()?;
+        let mut command = self.tool.runtime_command();
         command
             .arg("--log")
             .arg(&log)
@@ -244,12 +244,8 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             Ok(None) => continue,
             Err(_) => None,
         };
-        let _ = tool
-            .runtime_command()?
-            .args(["delete", "--force", &id])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let _ =
+            tool.runtime_command().args(["delete", "--force", &id]).stdin(Stdio::null()).stderr(Stdio::null()).status();
         if auto_remove || held.is_none() {
             remove(store, &id)?;
         } else {
@@ -287,6 +283,8 @@ pub struct Known {
     pub name: String,
     /// Whether its `bundle` lives.
     pub running: bool,
+    /// The digest of its image's manifest.
+    pub image: String,
     chain: Option<String>,
 }
 
@@ -295,9 +293,9 @@ pub fn all(tool: &Tool) -> Result<Vec<Known>> {
     let store = tool.store()?;
     let mut statement = store
         .db()
-        .prepare_cached("SELECT id, name, exit_status IS NULL, chain FROM containers ORDER BY created, id")?;
+        .prepare_cached("SELECT id, name, exit_status IS NULL, chain, image FROM containers ORDER BY created, id")?;
     let rows = statement.query_map([], |row| {
-        Ok(Known { id: row.get(0)?, name: row.get(1)?, running: row.get(2)?, chain: row.get(3)? })
+        Ok(Known { id: row.get(0)?, name: row.get(1)?, running: row.get(2)?, chain: row.get(3)?, image: row.get(4)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -435,9 +433,9 @@ impl Signals {
 /// The runtime's command line so far.
 impl Tool {
     /// The runtime with its state directory.
-    pub fn runtime_command(&self) -> Result<Command> {
+    pub fn runtime_command(&self) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(self.state_dir()?.join("runtime"));
-        Ok(command)
+        command.arg("--root").arg(self.state_dir().join("runtime"));
+        command
     }
 }

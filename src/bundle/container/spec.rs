@@ -323,10 +323,10 @@ impl Security {
                 ("no-new-privileges", "false") => security.no_new_privileges = false,
                 ("seccomp", value) if !value.is_empty() => security.seccomp = Some(value.to_owned()),
                 ("apparmor", value) if !value.is_empty() => {
-                    security.apparmor = (value != "unconfined").then(|| value.to_owned())
+                    security.apparmor = (value != "unconfined").then(|| value.to_owned());
                 }
                 ("label", value) if !value.is_empty() => {
-                    security.label = (value != "disable").then(|| value.to_owned())
+                    security.label = (value != "disable").then(|| value.to_owned());
                 }
                 _ => bail!("--security-opt {option:?}: known are no-new-privileges, seccomp=, apparmor=, label="),
             }
@@ -626,7 +626,7 @@ mod tests {
         assert_eq!(
             caps(|it| {
                 it.cap_drop = words(&["all"]);
-                it.cap_add = words(&["net_admin"])
+                it.cap_add = words(&["net_admin"]);
             }),
             ["CAP_NET_ADMIN"]
         );
@@ -643,7 +643,8 @@ mod tests {
     #[test]
     fn bad_flags_are_errors() {
         let image = Execution { cmd: Some(words(&["sh"])), ..Execution::default() };
-        let cases: [(fn(&mut Flags), &str); 16] = [
+        type Edit = fn(&mut Flags);
+        let cases: [(Edit, &str); 16] = [
             (|it| it.memory = Some("10x".into()), "--memory"),
             (|it| it.memory = Some("1m".into()), "6m is the least"),
             (|it| it.memory_swap = Some("1g".into()), "only together"),

@@ -17,7 +17,7 @@ pub fn bytes(text: &str) -> Result<u64> {
     };
     let wrong = || format!("{text:?} is not a number of bytes such as 512m");
     if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor).filter(|it| *it <= i64::MAX as u64).with_context(wrong);
+        return whole.checked_mul(factor).filter(|it| *it <= i64::MAX.cast_unsigned()).with_context(wrong);
     }
     let part: f64 = number.parse().ok().filter(|it: &f64| it.is_finite()).with_context(wrong)?;
     let total = part * factor as f64;

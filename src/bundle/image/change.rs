@@ -43,7 +43,7 @@ pub fn apply(config: &mut Execution, instruction: &str) -> Result<()> {
                 config.volumes.get_or_insert_default().insert(path, json!({}));
             }
         }
-        "USER" => config.user = rest.to_owned(),
+        "USER" => rest.clone_into(&mut config.user),
         "WORKDIR" => {
             config.working_dir = match (rest.starts_with('/'), config.working_dir.trim_end_matches('/')) {
                 (true, _) => rest.to_owned(),
@@ -107,16 +107,15 @@ fn split(text: &str) -> Result<Vec<String>> {
     while let Some(character) = characters.next() {
         match (quote, character) {
             (Some('"') | None, '\\') => {
-                word.get_or_insert_default().push(characters.next().context("a backslash at the end")?)
+                word.get_or_insert_default().push(characters.next().context("a backslash at the end")?);
             }
             (Some(open), it) if it == open => quote = None,
-            (Some(_), it) => word.get_or_insert_default().push(it),
             (None, '"' | '\'') => {
                 quote = Some(character);
                 word.get_or_insert_default();
             }
             (None, it) if it.is_whitespace() => list.extend(word.take()),
-            (None, it) => word.get_or_insert_default().push(it),
+            (_, it) => word.get_or_insert_default().push(it),
         }
     }
     if quote.is_some() {

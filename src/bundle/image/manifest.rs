@@ -257,6 +257,7 @@ impl Index {
 
 /// What a document called a manifest turns out to be.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // taken apart at once
 pub enum Document {
     /// One platform.
     Manifest(Manifest),

@@ -67,11 +67,6 @@ impl Spool<'_> {
         Ok(file)
     }
 
-    /// How much was written.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Puts it in place; its digest and size.
     pub fn keep(mut self) -> Result<(Digest, u64)> {
         let digest = std::mem::take(&mut self.hasher).finish();

@@ -17,7 +17,8 @@ pub struct Fault {
     /// What it is about: a digest, a layer, an image.
     pub subject: String,
     /// What is wrong.
-    pub fault: String,
+    #[serde(rename = "Fault")]
+    pub words: String,
     /// What was done, or would be.
     pub repair: String,
     /// Whether it was done.
@@ -156,7 +157,7 @@ impl Store {
 }
 
 fn fault(subject: &str, words: &str, repair: &str) -> Fault {
-    Fault { subject: subject.to_owned(), fault: words.to_owned(), repair: repair.to_owned(), repaired: false }
+    Fault { subject: subject.to_owned(), words: words.to_owned(), repair: repair.to_owned(), repaired: false }
 }
 
 /// The bytes of all files of a tree, a file with several names counted at each of them.

@@ -1,11 +1,10 @@
 //! Images and their names.
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{OptionalExtension, Row, params};
-use rustix::fs::AtFlags;
+use rusqlite::{Row, params};
 
 use super::layers::digest;
-use super::{NewLayer, Store, blobs, now};
+use super::{NewLayer, Store, now};
 use crate::image::config::ImageConfig;
 use crate::image::manifest::{Descriptor, Document, Manifest};
 use crate::image::{Digest, Reference};
@@ -215,23 +214,12 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How the database knows a blob, if it does: its size.
-    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let mut statement = self.db().prepare_cached("SELECT size FROM blobs WHERE digest = ?1")?;
-        Ok(statement.query_row([digest.as_str()], |row| row.get::<_, i64>(0)).optional()?.map(|it| it as u64))
-    }
-
     /// Removes a layer's directory that was never given a row.
     pub fn discard_layer(&self, dir: &str) {
         let trash = format!("trash/layer-{dir}");
         if rustix::fs::renameat(self.dir(), format!("layers/{dir}"), self.dir(), &trash).is_ok() {
             let _ = super::gc::remove_tree(self.dir(), &trash);
         }
-    }
-
-    /// Whether a blob's file is there, whatever its length.
-    pub fn blob_is_there(&self, digest: &Digest) -> bool {
-        rustix::fs::statat(self.dir(), blobs::path(digest), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 }
 

@@ -12,18 +12,12 @@ use crate::image::Digest;
 /// An unpacked layer that the database knows.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// The name of it and of all below it.
-    pub chain: Digest,
     /// The layer below.
     pub parent: Option<Digest>,
-    /// The digest of its tar.
-    pub diff_id: Digest,
     /// The directory's name below `layers/`.
     pub dir: String,
     /// What its files take, in bytes.
     pub size: u64,
-    /// How long it is as a tar.
-    pub tar_size: u64,
 }
 
 /// A layer that has been unpacked and has no row yet.
@@ -49,18 +43,13 @@ pub fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
 impl Store {
     /// The layer of a chain id.
     pub fn layer(&self, chain: &Digest) -> Result<Option<Layer>> {
-        let mut statement = self
-            .db()
-            .prepare_cached("SELECT chain, parent, diff_id, dir, size, tar_size FROM layers WHERE chain = ?1")?;
+        let mut statement = self.db().prepare_cached("SELECT parent, dir, size FROM layers WHERE chain = ?1")?;
         Ok(statement
             .query_row([chain.as_str()], |row| {
                 Ok(Layer {
-                    chain: digest(row, 0)?,
-                    parent: row.get::<_, Option<String>>(1)?.and_then(|it| it.parse().ok()),
-                    diff_id: digest(row, 2)?,
-                    dir: row.get(3)?,
-                    size: row.get::<_, i64>(4)? as u64,
-                    tar_size: row.get::<_, i64>(5)? as u64,
+                    parent: row.get::<_, Option<String>>(0)?.and_then(|it| it.parse().ok()),
+                    dir: row.get(1)?,
+                    size: row.get::<_, i64>(2)? as u64,
                 })
             })
             .optional()?)

@@ -33,7 +33,7 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-pub use blobs::{Ingest, Spool};
+pub use blobs::Ingest;
 pub use gc::Freed;
 pub use images::{Image, NewImage};
 pub use layers::{Layer, NewLayer};

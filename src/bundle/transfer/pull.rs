@@ -237,7 +237,10 @@ impl One<'_> {
         let blob = client.blob(self.pull.reference, self.wanted, offset)?;
         let mut each = |count| {
             step.advance(count);
-            if self.stop.load(Ordering::Relaxed) { bail!("another layer has failed") } else { Ok(()) }
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("another layer has failed");
+            }
+            Ok(())
         };
         let incoming = Incoming::new(self.wanted, Box::new(before.chain(blob)), Some(ingest), &mut each);
         if self.diff_id.is_none() {
