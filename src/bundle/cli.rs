@@ -157,12 +157,10 @@ pub struct Run {
     pub quiet: bool,
     #[command(flatten)]
     pub registry: RegistryFlags,
-    /// Image to run
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Program and its arguments, in the place of the image's command
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// Image, and what runs in the place of its command
+    // One list: from the image on nothing is a flag of ours.
+    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -363,15 +361,9 @@ pub struct ExportBundle {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Image: a name or an id
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Directory that is made, or that is empty
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Program and its arguments, in the place of the image's command
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// Image, directory that is made or is empty, and what runs in the place of the image's command
+    #[arg(value_names = ["IMAGE", "DIR", "COMMAND"], num_args = 2.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 #[derive(Args, Debug)]

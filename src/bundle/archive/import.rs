@@ -62,7 +62,8 @@ pub fn import(tool: &Tool, import: Import<'_>) -> Result<Digest> {
     let new = match pipeline.unpack(store, incoming, &layer, None) {
         Ok(new) => new,
         Err(error) => {
-            store.discard_blob(&layer.digest);
+            drop(making);
+            store.discard_blobs([&layer.digest]);
             return Err(error).with_context(|| format!("importing {}", import.from));
         }
     };

@@ -54,18 +54,25 @@ pub fn load(
     let making = store.making()?;
     let mut source = match path {
         Some(path) if path.is_dir() => Source::directory(store, path)?,
-        Some(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            Source::archive(store, file).with_context(|| path.display().to_string())?
-        }
-        None => Source::archive(store, std::io::stdin().lock()).context("the archive on the standard input")?,
+        _ => Source::archive(store),
     };
-    let result = images(&mut source, platform).and_then(|found| {
+    let mut load = || {
+        match path {
+            Some(path) if !path.is_dir() => {
+                let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+                source.read(file).with_context(|| path.display().to_string())?;
+            }
+            Some(_) => {}
+            None => source.read(std::io::stdin().lock()).context("the archive on the standard input")?,
+        }
         let pipeline = Pipeline { overlay: tool.overlay(), limit };
+        let found = images(&mut source, platform)?;
         found.iter().map(|image| add(tool, &pipeline, &mut source, image, progress)).collect()
-    });
-    source.discard();
+    };
+    let result = load();
     drop(making);
+    source.discard();
+    store.collect()?;
     result
 }
 

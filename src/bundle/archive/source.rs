@@ -29,19 +29,16 @@ pub enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// An archive, of which nothing has been read.
+    pub fn archive(store: &'a Store) -> Self {
+        Self::Archive { store, files: BTreeMap::new(), links: BTreeMap::new() }
+    }
+
     /// Reads an archive, compressed or not, to its end.
-    pub fn archive(store: &'a Store, stream: impl Read) -> Result<Self> {
+    pub fn read(&mut self, stream: impl Read) -> Result<()> {
+        let Self::Archive { store, files, links } = self else { return Ok(()) };
         let (_, plain) = compress::decoder(stream)?;
-        let mut reader = Reader::new(plain);
-        let mut files = BTreeMap::new();
-        let mut links = BTreeMap::new();
-        let result = read_all(store, &mut reader, &mut files, &mut links);
-        let source = Self::Archive { store, files, links };
-        if let Err(error) = result {
-            source.discard();
-            return Err(error);
-        }
-        Ok(source)
+        read_all(store, &mut Reader::new(plain), files, links)
     }
 
     /// Reads from a directory.
@@ -114,15 +111,13 @@ impl<'a> Source<'a> {
         Ok(Some(bytes))
     }
 
-    /// Lets go of the blobs that no image has taken.
+    /// Lets go of the blobs that no image has taken. The caller makes nothing any more.
     pub fn discard(self) {
         let (store, files) = match self {
             Self::Archive { store, files, .. } => (store, files),
             Self::Directory { store, seen, .. } => (store, seen),
         };
-        for (digest, _) in files.into_values() {
-            store.discard_blob(&digest);
-        }
+        store.discard_blobs(files.values().map(|it| &it.0));
     }
 }
 

@@ -119,6 +119,15 @@ fn is_demo(name: &str) -> bool {
     name.parse::<crate::image::Reference>().is_ok_and(|it| it.to_string() == demo::NAME)
 }
 
+/// The first word behind the flags, and the rest, which is somebody else's.
+fn behind_flags(words: &[String]) -> Result<(&str, &[String])> {
+    match words {
+        [first, ..] if first.starts_with('-') => bail!("unknown flag {first}; see --help"),
+        [first, rest @ ..] => Ok((first, rest)),
+        [] => bail!("a name is missing; see --help"),
+    }
+}
+
 /// What `--format` may be where there are no fields to pick from.
 fn as_json(format: Option<&str>) -> Result<bool> {
     match format {

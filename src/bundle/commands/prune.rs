@@ -66,19 +66,22 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     if !args.force && !nothing && !agreed()? {
         return Ok(());
     }
+    let mut busy = false;
     for container in &containers {
         remove(store, &container.id)?;
     }
     for image in &images {
         store.remove(image)?;
     }
-    let mut freed = store.collect()?;
-    match store.sweep(true, false)? {
-        Some(swept) => {
-            freed.unfinished += swept.unfinished;
-            freed.bytes += swept.bytes;
+    let mut freed = Freed::default();
+    for part in [store.collect()?, store.sweep(true, false)?] {
+        match part {
+            Some(part) => freed.add(&part),
+            None => busy = true,
         }
-        None => eprintln!("bundle: another bundle is making something: what is unfinished was left alone"),
+    }
+    if busy {
+        eprintln!("bundle: another bundle is making something: what belongs to no image yet was left alone");
     }
     if as_json {
         return output::print(&format!(

@@ -11,15 +11,16 @@ use crate::transfer::{self, Limit};
 
 /// The container's exit status; 125 where there was none.
 pub fn run(tool: &Tool, args: &Run) -> u8 {
-    let result = image(tool, args).and_then(|image| {
+    let result = super::behind_flags(&args.words).and_then(|(name, command)| {
+        let image = image(tool, args, name)?;
         let options = Options {
             flags: &args.flags,
-            command: &args.command,
+            command,
             name: args.name.as_deref(),
             remove: args.rm,
             interactive: args.interactive,
         };
-        run_container(tool, &image, &args.image, &options)
+        run_container(tool, &image, name, &options)
     });
     result.unwrap_or_else(|error| {
         crate::complain(&error);
@@ -27,22 +28,22 @@ pub fn run(tool: &Tool, args: &Run) -> u8 {
     })
 }
 
-fn image(tool: &Tool, args: &Run) -> Result<Image> {
+fn image(tool: &Tool, args: &Run, name: &str) -> Result<Image> {
     let platform = super::platform(args.platform.as_deref())?;
     if args.pull != PullWhen::Always {
-        if super::is_demo(&args.image) {
-            return super::find(tool, &args.image);
+        if super::is_demo(name) {
+            return super::find(tool, name);
         }
-        if let Some(image) = tool.store()?.look_up(&args.image)? {
+        if let Some(image) = tool.store()?.look_up(name)? {
             return Ok(image);
         }
     }
     if args.pull == PullWhen::Never {
-        return tool.store()?.find(&args.image);
+        return tool.store()?.find(name);
     }
     let client = super::client(&args.registry)?;
     let progress = Progress::new(args.quiet);
-    progress.line(&format!("{} is not here: fetching it", args.image));
-    transfer::pull(tool, &client, &args.image.parse()?, &platform, Limit(None), &progress)
-        .with_context(|| format!("no image {}", args.image))
+    progress.line(&format!("{name} is not here: fetching it"));
+    transfer::pull(tool, &client, &name.parse()?, &platform, Limit(None), &progress)
+        .with_context(|| format!("no image {name}"))
 }

@@ -10,8 +10,8 @@ use super::flags::Flags;
 use super::{seccomp, units, users};
 use crate::image::config::Execution;
 
-/// The version of the runtime specification that is written.
-const OCI_VERSION: &str = "1.2.0";
+/// The version of the runtime specification that is written: the oldest that says all that is used: runtimes refuse versions that they have not heard of.
+const OCI_VERSION: &str = "1.0.2";
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Docker's default capabilities.
@@ -162,11 +162,15 @@ pub fn build(image: &Execution, flags: &Flags, command: &[String], place: &Place
     }
     units::set_env(&mut environment, &flags.env).context("--env")?;
 
+    // The group itself stands among the further ones: a program that drops it must not be able to get past a
+    // "deny" for it (CVE-2022-36109).
+    let mut groups = vec![who.gid];
+    groups.extend(who.groups.iter().filter(|it| **it != who.gid));
     // Another user than root keeps no capability but what a file or a user namespace gives, as with Docker.
     let effective: &[String] = if who.uid == 0 { &capabilities } else { &[] };
     let mut process = json!({
         "terminal": flags.tty,
-        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": who.groups},
+        "user": {"uid": who.uid, "gid": who.gid, "additionalGids": groups},
         "args": arguments(image, flags.entrypoint.as_deref(), command)?,
         "env": environment,
         "cwd": workdir,

@@ -198,13 +198,6 @@ impl Store {
         let _ = rustix::fs::unlinkat(self.dir(), &ingest.name, AtFlags::empty());
     }
 
-    /// Removes a blob that no image has; others may be making one of it, which then notice.
-    pub fn discard_blob(&self, digest: &Digest) {
-        if let Ok(false) = self.knows_blob(digest) {
-            let _ = rustix::fs::unlinkat(self.dir(), path(digest), AtFlags::empty());
-        }
-    }
-
     fn place(&self, name: &str, digest: &Digest) -> Result<()> {
         rustix::fs::renameat(self.dir(), name, self.dir(), path(digest))
             .with_context(|| format!("putting blob {digest} in its place"))

@@ -25,7 +25,8 @@ pub struct Freed {
 }
 
 impl Freed {
-    fn add(&mut self, other: &Self) {
+    /// Counts another collection in.
+    pub fn add(&mut self, other: &Self) {
         self.blobs += other.blobs;
         self.layers += other.layers;
         self.unfinished += other.unfinished;
@@ -50,8 +51,10 @@ SELECT layers.chain, layers.dir, layers.size FROM layers JOIN depth ON layers.ch
 GROUP BY layers.chain ORDER BY max(above)";
 
 impl Store {
-    /// Removes the blobs and layers that no image and no container leads to.
-    pub fn collect(&self) -> Result<Freed> {
+    /// Removes the blobs and layers that no image and no container leads to. Does nothing, and says so with `None`,
+    /// while another command makes something: it may be counting on them.
+    pub fn collect(&self) -> Result<Option<Freed>> {
+        let Some(_alone) = self.alone()? else { return Ok(None) };
         let freed = self.write(|db| {
             let (blobs, layers) = dead(db)?;
             let mut freed = Freed::default();
@@ -70,7 +73,19 @@ impl Store {
             Ok(freed)
         })?;
         self.empty_trash()?;
-        Ok(freed)
+        Ok(Some(freed))
+    }
+
+    /// Removes blobs that were made and then not wanted, if no image has them. While another command makes something
+    /// they stay, and are `prune`'s.
+    pub fn discard_blobs<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>) {
+        if let Ok(Some(_alone)) = self.alone() {
+            for digest in blobs {
+                if let Ok(false) = self.knows_blob(digest) {
+                    let _ = rustix::fs::unlinkat(self.dir(), blobs::path(digest), AtFlags::empty());
+                }
+            }
+        }
     }
 
     /// What [`Self::collect`] would give back now.

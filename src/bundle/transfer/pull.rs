@@ -34,6 +34,7 @@ pub fn pull(
         let pulled = Pull { overlay: tool.overlay(), client, reference, limit, progress }.image(store, &found)?;
         if pulled {
             drop(making);
+            store.collect()?;
             return store.find(found.manifest.digest.as_str());
         }
     }

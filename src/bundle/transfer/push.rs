@@ -25,15 +25,13 @@ pub fn push(tool: &Tool, client: &Client, image: &Image, reference: &Reference, 
     let result = each_layer(store, &document, |store, _, layer| {
         send(store, client, reference, layer, &sources, progress).map(|()| None)
     });
-    for layer in &document.layers {
-        // Compressed for this alone.
-        store.discard_blob(&layer.digest);
-    }
     result?;
     send(store, client, reference, &document.config, &sources, progress)?;
     let media_type = document.media_type.as_deref().unwrap_or(&image.media_type);
     let digest = client.put_manifest(reference, media_type, &bytes)?;
     drop(making);
+    // Compressed for this alone.
+    store.discard_blobs(document.layers.iter().map(|it| &it.digest));
     Ok(digest)
 }
 
