@@ -153,9 +153,8 @@ impl Upload<'_> {
     fn run(&self) -> Result<(), Failure> {
         let mut chunk = self.client.limits().chunk;
         let mut session = self.begin()?;
-        let (mut at, mut tries) = (0, 0);
+        let (mut at, mut furthest, mut tries) = (0, 0, 0);
         loop {
-            let before = at;
             let Err(failure) = self.send(&mut session, &mut at, chunk) else { return Ok(()) };
             match (failure.kind, failure.status) {
                 (Kind::TooLarge, _) => {
@@ -169,7 +168,9 @@ impl Upload<'_> {
                 (Kind::Unreachable, _) if at > 0 => {}
                 _ => return Err(failure),
             }
-            tries = if at > before { 1 } else { tries + 1 };
+            // A registry that loses each time what it has taken gets no further.
+            tries = if at > furthest { 1 } else { tries + 1 };
+            furthest = furthest.max(at);
             if !self.client.again(&self.endpoint, &failure, tries) {
                 return Err(failure);
             }

@@ -85,7 +85,7 @@ fn a_break_goes_on_at_the_next_byte() {
 #[test]
 fn what_does_not_pass_ends_with_a_reason() {
     let range = |value: &str| vec![blob(9, Fault::Header("Content-Range".into(), value.into()))];
-    for (plan, at, kind, words) in [
+    let cases = [
         (vec![blob(99, Fault::BreakAfter(10))], 0, Kind::Broken, "broke"),
         (vec![blob(99, Fault::StallAfter(0))], 0, Kind::Broken, "for too long"),
         (vec![blob(99, Fault::Silence)], 0, Kind::Broken, "for too long"),
@@ -112,14 +112,20 @@ fn what_does_not_pass_ends_with_a_reason() {
         (vec![blob(9, Fault::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".to_vec()))], 0, Kind::Garbage, ""),
         (vec![blob(9, Fault::Redirect("http://[bad".into()))], 0, Kind::Garbage, "no URL"),
         (vec![blob(9, Fault::Redirect("file:///etc/passwd".into()))], 0, Kind::Garbage, "no URL"),
-    ] {
-        let told = format!("{plan:?} from {at}");
-        let (got, result, asked) = read(plan, at);
-        let (found, line) = failure(result);
-        assert!(found == kind && line.contains(words), "{told}: {found:?} {line}");
-        assert!(got.len() < SIZE, "{told}");
-        assert!(asked.len() <= 5, "{told}: {} requests", asked.len());
-    }
+    ];
+    // Side by side: most of it is waiting.
+    std::thread::scope(|scope| {
+        for (plan, at, kind, words) in cases {
+            scope.spawn(move || {
+                let told = format!("{plan:?} from {at}");
+                let (got, result, asked) = read(plan, at);
+                let (found, line) = failure(result);
+                assert!(found == kind && line.contains(words), "{told}: {found:?} {line}");
+                assert!(got.len() < SIZE, "{told}");
+                assert!(asked.len() <= 5, "{told}: {} requests", asked.len());
+            });
+        }
+    });
 }
 
 #[test]

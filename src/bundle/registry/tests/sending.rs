@@ -1,6 +1,6 @@
 //! Pushing through what breaks.
 
-use super::faults::{Fault, Faults, Request, Rule, Upstream, start};
+use super::faults::{Fault, Faults, Request, Response, Rule, Upstream, start};
 use super::*;
 
 const SIZE: usize = 2_000_000;
@@ -47,6 +47,22 @@ fn breaks_are_survived_and_the_registry_has_the_right_bytes() {
         let descriptor = upload(&client, &reference, &bytes).unwrap_or_else(|error| panic!("{told}: {error:#}"));
         assert!(fetch(&client, &reference, &descriptor, 0).unwrap() == bytes, "{told}: other bytes");
     }
+}
+
+#[test]
+fn a_registry_that_forgets_each_time_is_given_up() {
+    let forgetful = |request: &Request| match request.method.as_str() {
+        "POST" => Response::new(202, &[("Location", "/uploads/1")], ""),
+        "PATCH" if request.header("content-range").is_some_and(|it| it.starts_with("0-")) => {
+            Response::new(202, &[], "")
+        }
+        "PATCH" => Response::new(500, &[], ""),
+        _ => Response::new(404, &[], ""),
+    };
+    let server = start("127.0.0.1:0", Upstream::Made(std::sync::Arc::new(forgetful)), vec![]).unwrap();
+    let (kind, _) = failure(upload(&chunked(Some(1000)), &name(&server.host(), "a"), &noise(3000)));
+    assert_eq!(kind, Kind::Busy);
+    assert!(course(&server.seen()).len() < 30, "{:?}", course(&server.seen()));
 }
 
 /// The requests of an upload, shortly.
