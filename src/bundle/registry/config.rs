@@ -269,6 +269,8 @@ mod tests {
             insecure = true
             [registry."old.example"]
             location = "new.example:5000/archive"
+            [registry."[::1]:5000"]
+            mirrors = ["http://[::1]:5001/x"]
             "#,
         )
         .unwrap();
@@ -286,6 +288,7 @@ mod tests {
         assert_eq!(all.endpoints("index.docker.io", false, None).unwrap().len(), 1);
         assert_eq!(all.endpoints("docker.io", true, Some(true)).unwrap()[0].security, Security::Verified);
         assert_eq!(all.endpoints("x.example", true, Some(false)).unwrap()[0].security, Security::Insecure);
+        assert_eq!(all.endpoints("[::1]:5000", true, None).unwrap()[0].host, "[::1]:5001");
         let moved = &all.endpoints("old.example", true, None).unwrap()[0];
         assert_eq!((&moved.name[..], &moved.prefix[..]), ("new.example:5000", "archive/"));
     }

@@ -103,6 +103,7 @@ fn what_does_not_pass_ends_with_a_reason() {
         (vec![blob(9, Fault::TwiceInChunks)], 0, Kind::Garbage, "more than its 1000000 bytes"),
         (vec![blob(9, Fault::Header("Content-Length".into(), "999999999999".into()))], 0, Kind::Garbage, "bytes there"),
         (range("bytes 4-999999/1000000"), 5, Kind::Garbage, "asked for bytes 5-999999"),
+        (range("bytes 4-999998/1000000"), 5, Kind::Garbage, "asked for bytes 5-999999"),
         (range("bytes 5-1000000/1000001"), 5, Kind::Garbage, "asked for bytes 5-999999"),
         (range("bytes 5-999999/2000000"), 5, Kind::Garbage, "asked for bytes 5-999999"),
         (range("nonsense"), 5, Kind::Garbage, "\"nonsense\""),
