@@ -90,6 +90,14 @@ fn an_upload_goes_on_where_the_registry_says() {
 }
 
 #[test]
+fn a_blob_whose_answer_was_lost_is_not_sent_again() {
+    let registry = Registry::start();
+    let server = between(&registry, vec![Rule::new("PUT", "/uploads/", 1, Fault::LoseAnswer)]);
+    upload(&plain(), &name(&server.host(), "a"), &noise(1000)).unwrap();
+    assert_eq!(course(&server.seen()), ["POST", "PUT", "GET"]);
+}
+
+#[test]
 fn the_least_piece_of_the_registry_is_kept_to() {
     let registry = Registry::start();
     let plan = vec![Rule::new("POST", "", 1, Fault::Header("OCI-Chunk-Min-Length".into(), "700000".into()))];
