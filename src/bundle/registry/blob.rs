@@ -87,11 +87,6 @@ impl Client {
 }
 
 impl Blob {
-    /// How many bytes of the whole blob have been read or skipped.
-    pub fn position(&self) -> u64 {
-        self.at
-    }
-
     /// Makes sure that there is something to read from.
     fn ready(&mut self) -> Result<(), Failure> {
         while self.body.is_none() && self.at < self.size {

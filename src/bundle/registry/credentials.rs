@@ -137,6 +137,7 @@ impl Credentials {
     }
 
     /// Looks for helpers in `path` only, and gives them this long: for tests.
+    #[cfg(test)]
     pub fn with_helpers(mut self, path: OsString, patience: Duration) -> Self {
         (self.helpers, self.patience) = (Some(path), patience);
         self

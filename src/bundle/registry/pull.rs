@@ -26,6 +26,7 @@ pub struct Fetched {
 
 /// What is known of a manifest without fetching it. Nothing of it is verified.
 #[derive(Clone, Debug)]
+#[allow(dead_code)] // no command asks yet
 pub struct Head {
     /// Its `Content-Type`.
     pub media_type: Option<String>,
@@ -54,6 +55,7 @@ impl Client {
     }
 
     /// Looks a manifest up without fetching it. `None` if there is none.
+    #[allow(dead_code)] // no command asks yet
     pub fn head_manifest(&self, reference: &Reference) -> Result<Option<Head>> {
         let what = format!("manifest of {reference}");
         let found = self.each_place(reference, |endpoint, repository| {

@@ -129,6 +129,7 @@ impl Client {
     }
 
     /// Deletes a manifest by its digest, or the tag where the reference has no digest and the registry allows it.
+    #[allow(dead_code)] // no command asks yet
     pub fn delete_manifest(&self, reference: &Reference) -> Result<()> {
         let endpoint = self.itself(&reference.registry)?;
         let repository = endpoint.repository(&reference.repository);
