@@ -413,6 +413,27 @@ fn a_run_killed_at_any_moment_can_be_deleted() {
     remove_parents(&place);
 }
 
+#[test]
+fn a_run_in_the_foreground_keeps_no_other_command_waiting() {
+    let place = Place::new();
+    let bundle = place.bundle("exec sleep 100");
+    bundle.write();
+    let id = place.id("front");
+    let mut child = begin(&bundle, "run", &id);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !place.rt(&["state", &id]).stdout.contains("\"running\"") {
+        assert!(Instant::now() < until, "it does not run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let began = Instant::now();
+    place.rt(&["pause", &id]).ok();
+    place.rt(&["resume", &id]).ok();
+    place.rt(&["delete", "--force", &id]).ok();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
+}
+
 /// The upper part of a cgroupsPath is not the container's to remove, as another may have come to use
 /// it: it stays, empty, and the test takes it away.
 fn remove_parents(place: &Place) {

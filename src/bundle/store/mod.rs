@@ -104,7 +104,9 @@ impl Store {
             bail!("it was written by a newer bundle (its version is {version}, this program knows {VERSION})");
         }
         if version < VERSION {
-            // Journal and directories first: both may be done twice.
+            // One at a time: the change of the journal's mode does not wait for others.
+            let file = self.lock_file()?;
+            retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).context("locking the store")?;
             self.db.pragma_update(None, "journal_mode", "wal")?;
             for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "trash"] {
                 match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o711)) {

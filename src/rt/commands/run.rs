@@ -17,11 +17,17 @@ pub(super) fn run(root: &Path, args: &cli::Run) -> Result<u8> {
         if args.detach && started.is_ok() {
             return Ok(0);
         }
-        let status =
-            if started.is_ok() { foreground::wait(made.launched.pidfd.as_fd(), made.launched.terminal)? } else { 1 };
-        if !args.keep {
+        let mut status = 1;
+        if started.is_ok() {
+            // Others pause it, update it, delete it while we wait.
+            made.entry.unlock()?;
+            status = foreground::wait(made.launched.pidfd.as_fd(), made.launched.terminal)?;
+        }
+        if !args.keep
+            && let Some(entry) = made.entry.lock_again()?
+        {
             destroy::kill(made.state)?;
-            destroy::remove(made.entry, made.state)?;
+            destroy::remove(entry, made.state)?;
         }
         started.map(|()| status)
     })

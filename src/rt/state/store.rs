@@ -42,6 +42,15 @@ const PROCESS: &str = "process.json";
 /// The finished filter, for `exec`.
 const FILTER: &str = "seccomp.bpf";
 
+/// Whether an open directory is still the one that its path names.
+fn is_at(dir: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (dir.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
 /// A container's directory, locked while this value lives.
 #[derive(Debug)]
 pub struct Entry {
@@ -98,14 +107,29 @@ impl Entry {
             other => other.at(|| format!("locking {}", path.display()))?,
         }
         // While we waited, the directory may have been deleted, and made anew.
-        let same = |a: &fs::Metadata, b: &fs::Metadata| {
-            use std::os::unix::fs::MetadataExt;
-            a.dev() == b.dev() && a.ino() == b.ino()
-        };
-        match (dir.metadata(), fs::symlink_metadata(&path)) {
-            (Ok(ours), Ok(named)) if same(&ours, &named) => Ok(Entry { path, dir: OnceCell::from(dir) }),
-            _ => Err(no_such(id)),
+        if !is_at(&dir, &path) {
+            return Err(no_such(id));
         }
+        Ok(Entry { path, dir: OnceCell::from(dir) })
+    }
+
+    /// Lets other commands work on the container until [`Self::lock_again`].
+    pub fn unlock(&self) -> Result<()> {
+        match self.dir.get() {
+            Some(dir) => flock(dir, FlockOperation::Unlock).at(|| format!("unlocking {}", self.path.display())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the lock again; `None` if the container has been deleted meanwhile.
+    pub fn lock_again(self) -> Result<Option<Entry>> {
+        if let Some(dir) = self.dir.get() {
+            flock(dir, FlockOperation::LockExclusive).at(|| format!("locking {}", self.path.display()))?;
+            if !is_at(dir, &self.path) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self))
     }
 
     /// Puts the first state on disk. Nobody expects one yet, so it need not come in one step: what
