@@ -168,9 +168,9 @@ fn cases(outside: &Path) -> Vec<(&'static str, Vec<u8>, Expect)> {
         ("sparse, with less data than it says", tar().raw(&mut gnu_sparse(&[(0, 4096)], 4096, 512), &[b'x'; 512]).end(), Error("counts 4096 bytes")),
         ("sparse, of more bytes than there are numbers", tar().pax(&[("GNU.sparse.size", b"9223372036854775808"), ("GNU.sparse.map", b"0,1")]).file("a", "x").end(), Error("counts 1 bytes")),
         ("sparse, with an odd map", tar().pax(&[("GNU.sparse.size", b"10"), ("GNU.sparse.map", b"0,1,2")]).file("a", "x").end(), Error("odd end")),
-        ("sparse 1.0, a map that is none", tar().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"10")]).file("a", "x\n").end(), Error("no number")),
+        ("sparse 1.0, a map that is none", tar().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"10")]).file("a", &format!("x\n{:600}", "")).end(), Error("no number")),
         ("sparse 1.0, a map without end", tar().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"10")]).file("a", "9\n").end(), Error("cut off")),
-        ("sparse 1.0, a map of everything", tar().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"10")]).file("a", "999999999999\n").end(), Error("too large")),
+        ("sparse 1.0, a map of everything", tar().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"10")]).file("a", &format!("999999999999\n{:600}", "")).end(), Error("too large")),
         ("sparse, a map that goes on for ever", { let mut it = gnu_sparse(&[(0, 1)], 1, 1); it.as_gnu_mut().unwrap().isextended[0] = 1; let mut more = [0; 512]; more[504] = 1; (0..3000).fold(tar().raw(&mut it, b""), |tar, _| tar.data(&more)).end() }, Error("larger than 1 MiB")),
         // The end.
         ("nothing", Vec::new(), Tree(&[])),
@@ -247,13 +247,13 @@ fn bombs_end_at_the_limit() {
         let mut encoder =
             super::super::compress::encoder(super::super::compress::Compression::Gzip, None, Vec::new()).unwrap();
         encoder.write_all(&header).unwrap();
-        (0..64).for_each(|_| encoder.write_all(&vec![0; 1 << 20]).unwrap());
+        (0..12).for_each(|_| encoder.write_all(&vec![0; 1 << 20]).unwrap());
         encoder.finish().unwrap()
     };
     assert!(packed.len() < 1 << 18);
     let root = scratch.directory("b");
     let (_, mut stream) = super::super::compress::decoder(&packed[..]).unwrap();
-    let error = unpack(&mut stream, root.as_fd(), &limits(8 << 20, 10)).unwrap_err();
+    let error = unpack(&mut stream, root.as_fd(), &limits(4 << 20, 10)).unwrap_err();
     assert!(format!("{error:#}").contains("which is the limit"), "{error:#}");
     // A sparse file is as large as what it holds.
     let sparse = Tar::default().raw(&mut gnu_sparse(&[(0, 1), (1 << 32, 0)], 1 << 32, 1), b"x").end();
@@ -287,9 +287,9 @@ fn depth_is_no_danger() {
     assert!(error.contains("too long"), "{error}");
     remove(open(&scratch.0).as_fd(), b"deep").unwrap();
     assert!(!scratch.0.join("deep").exists());
-    // A tree of 100,000 directories, made by hand, can be removed.
+    // A tree deeper than stacks and open files go can be removed.
     let mut at = scratch.directory("deeper");
-    for _ in 0..100_000 {
+    for _ in 0..10_000 {
         rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
         at = rustix::fs::openat(&at, "d", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     }

@@ -5,6 +5,9 @@ mod tree;
 
 mod build;
 mod hostile;
+mod overlay;
+mod random;
+mod umoci;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +39,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let above = open(self.0.parent().unwrap());
-        super::remove::remove(above.as_fd(), self.0.file_name().unwrap().as_encoded_bytes()).unwrap();
+        let removed = super::remove::remove(above.as_fd(), self.0.file_name().unwrap().as_encoded_bytes());
+        // What failed before is what is to be told.
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
     }
 }
 
@@ -112,4 +117,19 @@ fn unescape(path: &str) -> PathBuf {
         rest = next;
     }
     std::ffi::OsString::from_vec(bytes).into()
+}
+
+/// Runs a part of a test in a mount namespace of its own: whatever it mounts is gone when it ends.
+pub fn in_own_mounts(act: impl FnOnce() + Send) {
+    use nix::sched::{CloneFlags, unshare};
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    let inside = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        act();
+    };
+    let result = std::thread::scope(|scope| scope.spawn(inside).join());
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
 }
