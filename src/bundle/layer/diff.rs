@@ -147,7 +147,7 @@ impl Writer<'_> {
                     shown(&xattr)
                 );
             }
-            if !fs::is_overlays(&xattr) && !xattr.starts_with(b"security.selinux") {
+            if fs::is_images(&xattr) {
                 meta.xattrs.push((xattr, value));
             }
         }

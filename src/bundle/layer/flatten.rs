@@ -74,7 +74,7 @@ impl Copy<'_> {
         path: &[u8],
         found: &Found,
     ) -> Result<()> {
-        if found.stat.st_nlink > 1 {
+        if found.stat.st_nlink > 1 && found.kind() != FileType::Socket {
             if let Some(first) = self.linked.get(&(layer, found.stat.st_ino)) {
                 let (directory, first) = split(first);
                 let directory = fs::base(self.into, directory)?;

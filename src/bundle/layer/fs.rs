@@ -123,6 +123,13 @@ pub fn is_overlays(xattr: &[u8]) -> bool {
     xattr.starts_with(b"trusted.overlay.") || xattr.starts_with(b"user.overlay.")
 }
 
+/// Whether an extended attribute belongs to an image: not overlayfs's own, and no label or signature of this
+/// machine (`security.selinux`, `security.ima`, ...).
+pub fn is_images(xattr: &[u8]) -> bool {
+    let kinds: [&[u8]; 3] = [b"user.", b"trusted.", b"system.posix_acl_"];
+    (kinds.iter().any(|kind| xattr.starts_with(kind)) || xattr == b"security.capability") && !is_overlays(xattr)
+}
+
 /// Whether a directory hides what layers below have there.
 pub fn is_opaque(directory: BorrowedFd, name: &[u8], overlay: Overlay) -> rustix::io::Result<bool> {
     let mut value = [0; 8];
@@ -158,8 +165,8 @@ pub fn set_owner(directory: impl AsFd, name: &[u8], uid: u32, gid: u32) -> rusti
 }
 
 /// Makes `to` what `from` is, but for its content: owner, then mode, which a change of owner takes bits from,
-/// then extended attributes, which it takes capabilities from, then times. Overlayfs's own attributes stay
-/// behind. Directories get their times again when they are filled.
+/// then extended attributes, which it takes capabilities from, then times. Attributes that are no
+/// image's stay behind. Directories get their times again when they are filled.
 pub fn copy_metadata(
     (from, from_name): (BorrowedFd, &[u8]),
     stat: &Stat,
@@ -170,7 +177,7 @@ pub fn copy_metadata(
         rustix::fs::chmodat(to, to_name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
     }
     for (xattr, value) in xattrs(from, from_name)? {
-        if !is_overlays(&xattr) {
+        if is_images(&xattr) {
             set_xattr(to, to_name, &xattr, &value)?;
         }
     }

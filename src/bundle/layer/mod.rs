@@ -12,6 +12,7 @@ pub mod diff;
 pub mod flatten;
 mod fs;
 pub mod overlay;
+mod parents;
 mod pax;
 pub mod remove;
 pub mod settle;

@@ -26,7 +26,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
@@ -34,8 +34,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::overlay::Overlay;
-use super::remove::remove;
-use super::tar::{Entry, Kind, LONGEST_NAME, Reader};
+use super::parents::Parent;
+use super::tar::{Entry, Kind, Reader};
 use super::{fs, join, shown, split};
 
 /// What a name begins with that stands for one that is gone.
@@ -44,10 +44,6 @@ pub const WHITEOUT: &[u8] = b".wh.";
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// What names that AUFS keeps for itself begin with.
 const AUFS: &[u8] = b".wh..wh.";
-/// How many symbolic links may stand in one name (the kernel's limit too).
-const MOST_LINKS: u32 = 40;
-/// How many bytes of names are remembered until the end: of directories, for their times.
-const MOST_NAMES: usize = 256 << 20;
 
 /// The most that a layer may be, unpacked.
 #[derive(Clone, Copy, Debug)]
@@ -111,17 +107,8 @@ pub fn unpack(stream: &mut dyn Read, into: BorrowedFd, options: &Options) -> Res
     unpacker.finish()
 }
 
-/// A directory that entries are made in.
-struct Parent {
-    fd: OwnedFd,
-    /// Its path without symbolic links.
-    path: Vec<u8>,
-    /// Its group, which new files may inherit.
-    gid: u32,
-}
-
 /// What is remembered of a directory.
-enum Directory {
+pub(super) enum Directory {
     /// Made for what is in it.
     Implied,
     /// The same, but lower layers have nothing there.
@@ -130,18 +117,18 @@ enum Directory {
     Named(Timestamps),
 }
 
-struct Unpacker<'a> {
-    root: BorrowedFd<'a>,
+pub(super) struct Unpacker<'a> {
+    pub(super) root: BorrowedFd<'a>,
     options: &'a Options,
     done: Unpacked,
     /// Every directory of the layer by its path.
-    directories: BTreeMap<Vec<u8>, Directory>,
+    pub(super) directories: BTreeMap<Vec<u8>, Directory>,
     /// The bytes in those paths.
-    names: usize,
+    pub(super) names: usize,
     /// Hard links without a target, by their path: which entry it was, and the target.
-    links: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
+    pub(super) links: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
     /// The directory of the last entry, by its path as the archive has it.
-    last: Option<(Vec<u8>, Rc<Parent>)>,
+    pub(super) last: Option<(Vec<u8>, Rc<Parent>)>,
     /// Whom new files belong to.
     own: (u32, u32),
 }
@@ -277,7 +264,7 @@ impl<'a> Unpacker<'a> {
         if let Some(Directory::Named(_)) = self.directories.get(&path) {
             // The last entry wins, with all it has and has not.
             for (xattr, _) in fs::xattrs(parent.fd.as_fd(), name)? {
-                if !fs::is_overlays(&xattr) && !xattr.starts_with(b"security.") {
+                if fs::is_images(&xattr) {
                     fs::remove_xattr(parent.fd.as_fd(), name, &xattr)?;
                 }
             }
@@ -288,7 +275,7 @@ impl<'a> Unpacker<'a> {
 
     /// Has a directory there; tells whether it is new. One that takes the place of something else hides what
     /// lower layers have.
-    fn make_directory(&mut self, parent: &Parent, name: &[u8], path: &[u8]) -> Result<bool> {
+    pub(super) fn make_directory(&mut self, parent: &Parent, name: &[u8], path: &[u8]) -> Result<bool> {
         match rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 // It was a link to what lower layers have, which is no directory.
@@ -412,14 +399,13 @@ impl<'a> Unpacker<'a> {
     fn xattrs(&self, parent: &Parent, name: &[u8], entry: &Entry) -> Result<()> {
         for (xattr, value) in &entry.xattrs {
             let acl = xattr.starts_with(b"system.posix_acl_");
-            let kept = match &xattr[..] {
-                b"security.capability" => true,
-                // The kernel has them on nothing else.
+            // The kernel has user's on nothing but files and directories, and trusted's in no user namespace.
+            let possible = match &xattr[..] {
                 it if it.starts_with(b"user.") => matches!(entry.kind, Kind::File | Kind::Directory),
                 it if it.starts_with(b"trusted.") => self.options.overlay == Overlay::Trusted,
-                _ => acl,
+                _ => true,
             };
-            if !kept || fs::is_overlays(xattr) {
+            if !possible || !fs::is_images(xattr) {
                 continue;
             }
             match fs::set_xattr(parent.fd.as_fd(), name, xattr, value) {
@@ -447,130 +433,6 @@ impl<'a> Unpacker<'a> {
             }
         }
         Ok(make()?)
-    }
-
-    /// Removes what is there, and all that is remembered of it.
-    fn clear(&mut self, parent: &Parent, name: &[u8]) -> Result<()> {
-        remove(parent.fd.as_fd(), name)?;
-        let path = join(&parent.path, name);
-        let below = [&path[..], b"/"].concat();
-        // The byte behind a slash ends the range of what is below.
-        let end = [&path[..], b"0"].concat();
-        let gone: Vec<_> = self.directories.range(below.clone()..end.clone()).map(|(path, _)| path.clone()).collect();
-        for path in gone.iter().chain([&path]) {
-            if self.directories.remove(path).is_some() {
-                self.names -= path.len();
-            }
-        }
-        let gone: Vec<_> = self.links.range(below..end).map(|(path, _)| path.clone()).collect();
-        for path in gone.iter().chain([&path]) {
-            self.links.remove(path);
-        }
-        self.last = None;
-        Ok(())
-    }
-
-    /// The directory that a path of the archive means, made where it is missing.
-    fn parent(&mut self, path: &[u8]) -> Result<Rc<Parent>> {
-        if let Some((last, parent)) = &self.last
-            && last == path
-        {
-            return Ok(Rc::clone(parent));
-        }
-        let parent = match fs::base(self.root, path) {
-            Ok(fd) => Rc::new(Parent { gid: rustix::fs::fstat(&fd)?.st_gid, fd, path: path.to_vec() }),
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
-                self.walk(path, true)?.context("its directory is missing")?
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.last = Some((path.to_vec(), Rc::clone(&parent)));
-        Ok(parent)
-    }
-
-    /// As `parent`, none where something is missing.
-    fn existing(&mut self, path: &[u8]) -> Result<Option<Rc<Parent>>> {
-        if let Some((last, parent)) = &self.last
-            && last == path
-        {
-            return Ok(Some(Rc::clone(parent)));
-        }
-        match fs::base(self.root, path) {
-            Ok(fd) => Ok(Some(Rc::new(Parent { gid: rustix::fs::fstat(&fd)?.st_gid, fd, path: path.to_vec() }))),
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => self.walk(path, false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Goes through a path part by part, along symbolic links, never above the root.
-    fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<Rc<Parent>>> {
-        let open = |root: BorrowedFd, path: Vec<u8>| -> Result<Parent> {
-            let fd = fs::base(root, &path)?;
-            Ok(Parent { gid: rustix::fs::fstat(&fd)?.st_gid, fd, path })
-        };
-        let mut at = open(self.root, Vec::new())?;
-        let mut links = 0;
-        // What is still to be gone, its first part last.
-        let mut parts: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect();
-        while let Some(part) = parts.pop() {
-            if part.is_empty() || part == b"." {
-                continue;
-            }
-            if part == b".." {
-                // From a link. `/..` is `/`.
-                at = open(self.root, split(&at.path).0.to_vec())?;
-                continue;
-            }
-            let found = fs::find(&at.fd, &part)?;
-            let path = join(&at.path, &part);
-            match found.as_ref().map(fs::kind) {
-                Some(FileType::Directory) => {}
-                Some(FileType::Symlink) => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        bail!("more than {MOST_LINKS} symbolic links stand in its name");
-                    }
-                    let target = rustix::fs::readlinkat(&at.fd, &part[..], Vec::new())?.into_bytes();
-                    if target.starts_with(b"/") {
-                        at = open(self.root, Vec::new())?;
-                    }
-                    parts.extend(target.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec));
-                    continue;
-                }
-                None | Some(FileType::CharacterDevice) if found.as_ref().is_none_or(fs::is_whiteout) => {
-                    if !make {
-                        return Ok(None);
-                    }
-                    self.make_directory(&at, &part, &path)?;
-                    let kind = if found.is_some() { Directory::Fresh } else { Directory::Implied };
-                    self.remember(path.clone(), kind)?;
-                }
-                _ => bail!("{} is no directory", shown(&path)),
-            }
-            let fd = fs::base(at.fd.as_fd(), &part)?;
-            at = Parent { gid: rustix::fs::fstat(&fd)?.st_gid, fd, path };
-        }
-        Ok(Some(Rc::new(at)))
-    }
-
-    fn remember(&mut self, path: Vec<u8>, directory: Directory) -> Result<()> {
-        let length = path.len();
-        // The kernel opens no longer ones.
-        if length >= LONGEST_NAME {
-            bail!("it is {length} bytes below the root, too long a way: {LONGEST_NAME} are the most");
-        }
-        if self.directories.insert(path, directory).is_none() {
-            self.names(length)?;
-        }
-        Ok(())
-    }
-
-    fn names(&mut self, length: usize) -> Result<()> {
-        self.names += length;
-        if self.names > MOST_NAMES {
-            bail!("the names of the layer's directories take more than {} MiB", MOST_NAMES >> 20);
-        }
-        Ok(())
     }
 
     /// Gives the directories their times, which what was made in them has changed.

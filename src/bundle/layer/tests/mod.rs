@@ -7,6 +7,7 @@ mod build;
 mod hostile;
 mod overlay;
 mod random;
+mod settle;
 mod umoci;
 
 use std::fs;

@@ -191,7 +191,9 @@ fn formats_of_tar() {
         let (tree, own) = (scratch.0.join("tree").join(name), scratch.0.join(name).join(name));
         let mut all = manifest(&tree, &[]);
         if name == "global" {
-            all.values_mut().for_each(|node| node.mtime = (1_000_000_000, 500_000_000));
+            for node in all.values_mut() {
+                node.mtime = (1_000_000_000, 500_000_000);
+            }
         } else {
             let [packed, own] = [&tree, &own].map(|it| fs::metadata(it.join("hole")).unwrap());
             assert_eq!((packed.blocks(), packed.len()), (own.blocks(), own.len()), "holes stay holes");
