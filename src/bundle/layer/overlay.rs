@@ -106,7 +106,7 @@ fn options(what: &Mount) -> Vec<(&'static str, Option<&'static str>)> {
 }
 
 /// By mount(2), whose options are one string of at most a page.
-fn classic(what: &Mount, target: BorrowedFd) -> Result<()> {
+pub(super) fn classic(what: &Mount, target: BorrowedFd) -> Result<()> {
     let layers: Vec<&[u8]> = what.layers.iter().rev().map(|layer| layer.as_os_str().as_bytes()).collect();
     let mut text = [b"lowerdir=", &layers.join(&b':')[..]].concat();
     if let Some((upper, work)) = what.upper {
@@ -141,7 +141,7 @@ fn refused(error: Errno) -> anyhow::Error {
 
 /// Does something in a thread whose working directory is `store`, so that short paths do, whatever the store's
 /// own is.
-fn with_directory<T: Send>(store: BorrowedFd, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn with_directory<T: Send>(store: BorrowedFd, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let inside = || {
         // Threads share their working directory until they ask not to.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)

@@ -6,7 +6,7 @@
 //! a link and the layer has something there already, which came first in the archive is not known any more:
 //! what came through the link wins.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::flatten::copy_node;
 use super::overlay::Overlay;
 use super::remove::remove;
-use super::unpack::{Link, Unpacked};
+use super::unpack::Unpacked;
 use super::view::{Found, View};
 use super::{fs, join, shown, split};
 
@@ -35,8 +35,8 @@ pub fn settle(
         parents: View { layers: parents_top_first.to_vec(), overlay },
         all: View { layers: [&[layer], parents_top_first].concat(), overlay },
         layer,
-        implied: unpacked.implied.iter().cloned().collect(),
-        links: unpacked.links.clone(),
+        implied: unpacked.implied.iter().map(|path| (path.clone(), ())).collect(),
+        links: unpacked.links.iter().enumerate().map(|(at, it)| (it.path.clone(), (at, it.target.clone()))).collect(),
         times: BTreeMap::new(),
     };
     if unpacked.opaque_root {
@@ -55,8 +55,10 @@ struct Settler<'a> {
     /// The layer on its parents.
     all: View<'a>,
     /// Directories that still have to look as they do below.
-    implied: BTreeSet<Vec<u8>>,
-    links: Vec<Link>,
+    #[allow(clippy::zero_sized_map_values)] // Paths are taken out of it in the same way as out of the others.
+    implied: BTreeMap<Vec<u8>, ()>,
+    /// Where links are to be made: which comes when, and to what.
+    links: BTreeMap<Vec<u8>, (usize, Vec<u8>)>,
     /// The times of directories that were changed.
     times: BTreeMap<Vec<u8>, Timestamps>,
 }
@@ -75,14 +77,14 @@ impl Settler<'_> {
                 Some(_) => {}
             }
             // What is implied there has nothing below it.
-            self.implied.retain(|path| !is_in(path, &name));
+            take_inside(&mut self.implied, &name);
         }
         Ok(())
     }
 
     fn directories(&mut self) -> Result<()> {
         // What a move brings may stand before what is done already.
-        while let Some(path) = self.implied.pop_first() {
+        while let Some((path, ())) = self.implied.pop_first() {
             self.directory(&path).with_context(|| format!("cannot settle {}", shown(&path)))?;
         }
         Ok(())
@@ -131,7 +133,7 @@ impl Settler<'_> {
         self.ensure(&to)?;
         self.merge(path, &to)?;
         remove(fs::base(self.layer, above)?.as_fd(), name)?;
-        self.times.retain(|it, _| !is_in(it, path));
+        take_inside(&mut self.times, path);
         Ok(())
     }
 
@@ -163,7 +165,7 @@ impl Settler<'_> {
                 bail!("the symbolic link in its place below leads back to it");
             }
             // A directory that is only implied may be a link below, too.
-            let implied = if self.implied.contains(&next) { self.below(&next)? } else { None };
+            let implied = if self.implied.contains_key(&next) { self.below(&next)? } else { None };
             let (view, found) = match implied {
                 Some(found) if found.kind() == FileType::Symlink => (&self.parents, Some(found)),
                 _ => (&self.all, self.all.at(&next)?),
@@ -207,7 +209,7 @@ impl Settler<'_> {
             if found.is_some() {
                 fs::make_opaque(directory.as_fd(), name, self.all.overlay)?;
             } else {
-                self.implied.insert(path.to_vec());
+                self.implied.insert(path.to_vec(), ());
             }
         }
         Ok(())
@@ -230,7 +232,7 @@ impl Settler<'_> {
                 match &there {
                     Some(there) if is_directory(there) && is_directory(&moved) => {
                         // The one that the archive names says how it looks.
-                        if !self.implied.remove(&old) {
+                        if self.implied.remove(&old).is_none() {
                             self.implied.remove(&new);
                             fs::copy_metadata((source.as_fd(), &name), &moved, (target.as_fd(), &name))?;
                             self.times.insert(new.clone(), fs::times(&moved));
@@ -249,8 +251,8 @@ impl Settler<'_> {
                     }
                     Some(_) => {
                         remove(target.as_fd(), &name)?;
-                        self.implied.retain(|path| !is_in(path, &new));
-                        self.times.retain(|path, _| !is_in(path, &new));
+                        take_inside(&mut self.implied, &new);
+                        take_inside(&mut self.times, &new);
                     }
                     None => {}
                 }
@@ -267,27 +269,17 @@ impl Settler<'_> {
 
     /// What is remembered of a path and all below it is of another one from now on.
     fn renamed(&mut self, old: &[u8], new: &[u8]) {
-        let rename = |path: &[u8]| [new, &path[old.len()..]].concat();
-        let implied: Vec<_> = self.implied.iter().filter(|path| is_in(path, old)).cloned().collect();
-        for path in implied {
-            self.implied.remove(&path);
-            self.implied.insert(rename(&path));
-        }
-        let times: Vec<_> = self.times.iter().filter(|(path, _)| is_in(path, old)).map(|it| it.0.clone()).collect();
-        for path in times {
-            if let Some(times) = self.times.remove(&path) {
-                self.times.insert(rename(&path), times);
-            }
-        }
-        for link in self.links.iter_mut().filter(|link| is_in(&link.path, old)) {
-            link.path = rename(&link.path);
-        }
+        rename_inside(&mut self.implied, old, new);
+        rename_inside(&mut self.times, old, new);
+        rename_inside(&mut self.links, old, new);
     }
 
     fn hard_links(&mut self) -> Result<()> {
         // Files of the parents that the layer takes away: where they were copied to.
         let mut taken: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        for Link { path, target } in std::mem::take(&mut self.links) {
+        let mut links: Vec<_> = std::mem::take(&mut self.links).into_iter().collect();
+        links.sort_by_key(|(_, (at, _))| *at);
+        for (path, (_, target)) in links {
             let told = || format!("layer entry {}: a hard link to {}", shown(&path), shown(&target));
             self.hard_link(&path, &target, &mut taken).with_context(told)?;
         }
@@ -364,7 +356,16 @@ impl Settler<'_> {
     }
 }
 
-/// Whether a path is another one or below it.
-fn is_in(path: &[u8], above: &[u8]) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+/// Takes out what is remembered of a path and of all below it.
+fn take_inside<V>(of: &mut BTreeMap<Vec<u8>, V>, path: &[u8]) -> Vec<(Vec<u8>, V)> {
+    // The byte behind a slash ends the range of what is below.
+    let (start, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+    let below: Vec<_> = of.range(start..end).map(|(path, _)| path.clone()).collect();
+    below.iter().map(Vec::as_slice).chain([path]).filter_map(|path| of.remove_entry(path)).collect()
+}
+
+fn rename_inside<V>(of: &mut BTreeMap<Vec<u8>, V>, old: &[u8], new: &[u8]) {
+    for (path, value) in take_inside(of, old) {
+        of.insert([new, &path[old.len()..]].concat(), value);
+    }
 }

@@ -125,6 +125,8 @@ pub(super) struct Unpacker<'a> {
     pub(super) directories: BTreeMap<Vec<u8>, Directory>,
     /// The bytes in those paths.
     pub(super) names: usize,
+    /// Parts of names that were looked up one by one.
+    pub(super) steps: u64,
     /// Hard links without a target, by their path: which entry it was, and the target.
     pub(super) links: BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
     /// The directory of the last entry, by its path as the archive has it.
@@ -142,6 +144,7 @@ impl<'a> Unpacker<'a> {
             done: Unpacked::default(),
             directories: BTreeMap::new(),
             names: 0,
+            steps: 0,
             links: BTreeMap::new(),
             last: None,
             own,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::super::overlay::{Mount, Overlay, mount, supported};
+use super::super::overlay::{Mount, Overlay, classic, mount, supported, with_directory};
 use super::super::unpack::{Options, unpack};
 use super::build::Tar;
 use super::{OPTIONS, Scratch, in_own_mounts, listing, open};
@@ -37,6 +37,22 @@ fn a_hundred_and_twenty_eight_layers() {
         fs::write(merged.join("new"), "").unwrap();
         assert!(scratch.0.join("up/diff/new").exists());
         rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::DETACH).unwrap();
+        // As older kernels do it.
+        let old = |layers: &[PathBuf]| {
+            let what = Mount { layers, upper, overlay: Overlay::Trusted };
+            with_directory(store.as_fd(), || classic(&what, target.as_fd()))
+        };
+        let few: Vec<PathBuf> =
+            layers.iter().map(|it| format!("layers/{}", &it.to_str().unwrap()[21..]).into()).collect();
+        for (long, short) in layers.iter().zip(&few) {
+            fs::rename(scratch.0.join(long), scratch.0.join(short)).unwrap();
+        }
+        old(&few).unwrap();
+        assert_eq!(fs::read_dir(&merged).unwrap().count(), 130);
+        rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::DETACH).unwrap();
+        let error = format!("{:#}", old(&vec!["layers/0123456789abcdef".into(); 200]).unwrap_err());
+        assert!(error.contains("200 layers are more than this kernel mounts"), "{error}");
+        let layers = few;
         // Without an upper directory nothing can be written.
         mount(store.as_fd(), &Mount { layers: &layers, upper: None, overlay: Overlay::Trusted }, target.as_fd())
             .unwrap();
