@@ -64,6 +64,15 @@ pub fn whiteout(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
     rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0)
 }
 
+/// Makes a directory of one's own, mode 0755, whatever the umask and the directory around it say.
+pub fn plain_directory(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(&directory, name, mode)?;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    set_owner(&directory, name, uid.as_raw(), gid.as_raw())?;
+    rustix::fs::chmodat(&directory, name, mode, AtFlags::empty())
+}
+
 /// The names in a directory, but for `.` and `..`, sorted.
 pub fn names(directory: impl AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, FileType, Mode, Timestamps};
+use rustix::fs::{AtFlags, FileType, Timestamps};
 use rustix::io::Errno;
 
 use super::flatten::copy_node;
@@ -204,8 +204,7 @@ impl Settler<'_> {
             if found.is_some() {
                 rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
             }
-            rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755))?;
-            rustix::fs::chmodat(&directory, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
+            fs::plain_directory(&directory, name)?;
             if found.is_some() {
                 fs::make_opaque(directory.as_fd(), name, self.all.overlay)?;
             } else {

@@ -217,6 +217,7 @@ impl<'a> Unpacker<'a> {
         }
         let parent = self.parent(b"")?;
         self.metadata(&parent, b".", entry)?;
+        self.last = None;
         self.remember(Vec::new(), Directory::Named(times(entry)))
     }
 
@@ -263,7 +264,10 @@ impl<'a> Unpacker<'a> {
 
     fn directory(&mut self, parent: &Parent, name: &[u8], entry: &Entry) -> Result<()> {
         let path = join(&parent.path, name);
-        self.make_directory(parent, name, &path)?;
+        if !self.make_directory(parent, name, &path)? {
+            // What is known of it is not true any more: new files may inherit another group now.
+            self.last = None;
+        }
         if let Some(Directory::Named(_)) = self.directories.get(&path) {
             // The last entry wins, with all it has and has not.
             for (xattr, _) in fs::xattrs(parent.fd.as_fd(), name)? {
@@ -279,7 +283,7 @@ impl<'a> Unpacker<'a> {
     /// Has a directory there; tells whether it is new. One that takes the place of something else hides what
     /// lower layers have.
     pub(super) fn make_directory(&mut self, parent: &Parent, name: &[u8], path: &[u8]) -> Result<bool> {
-        match rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755)) {
+        match fs::plain_directory(&parent.fd, name) {
             Ok(()) => {
                 // It was a link to what lower layers have, which is no directory.
                 let replaced = !self.links.is_empty() && self.links.remove(path).is_some();
@@ -295,7 +299,7 @@ impl<'a> Unpacker<'a> {
             return Ok(false);
         }
         self.clear(parent, name)?;
-        rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755))?;
+        fs::plain_directory(&parent.fd, name)?;
         fs::make_opaque(parent.fd.as_fd(), name, self.options.overlay)?;
         Ok(true)
     }

@@ -9,6 +9,7 @@ mod overlay;
 mod random;
 mod settle;
 mod umoci;
+mod unpack;
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::overlay::Overlay;
-use super::unpack::{Limits, Options, Unpacked, unpack};
+use super::unpack::{self as unpacking, Limits, Options, Unpacked};
 
 /// A directory of a test's own, removed at its end.
 pub struct Scratch(pub PathBuf);
@@ -60,7 +61,7 @@ pub const OPTIONS: Options = Options {
 pub fn unpacked(scratch: &Scratch, name: &str, archive: &[u8]) -> Unpacked {
     let directory = scratch.directory(name);
     let (_, mut stream) = super::compress::decoder(archive).unwrap();
-    unpack(&mut stream, directory.as_fd(), &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error:#}"))
+    unpacking::unpack(&mut stream, directory.as_fd(), &OPTIONS).unwrap_or_else(|error| panic!("{name}: {error:#}"))
 }
 
 /// Everything below a directory, a line each, sorted: `dir/`, `file=content`, `link->target`, `name gone`,
