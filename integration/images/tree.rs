@@ -1,5 +1,7 @@
 //! A tree of files as a list that can be compared: everything that an image keeps of them.
 
+#![allow(dead_code)] // each user takes what it needs
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Read;
