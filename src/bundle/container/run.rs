@@ -142,7 +142,13 @@ impl<'a> Container<'a> {
         match self.tool.driver {
             Driver::Overlay => {
                 let own = Path::new("containers").join(&self.id);
-                overlay(self.tool, layers, Some((&own.join("upper"), &own.join("work"))), target.as_fd())?;
+                overlay(
+                    self.tool,
+                    layers,
+                    Some((&own.join("upper"), &own.join("work"))),
+                    target.as_fd(),
+                    options.remove,
+                )?;
             }
             Driver::Vfs => {
                 let dirs = layers.iter().map(|it| self.store.open_layer(&it.dir)).collect::<Result<Vec<OwnedFd>>>()?;
@@ -269,9 +275,15 @@ fn lock(dir: &Path) -> Result<Option<File>> {
 }
 
 /// Mounts layers, and what a container has written if `upper` says where, in our own mount namespace.
-fn overlay(tool: &Tool, layers: &[Layer], upper: Option<(&Path, &Path)>, target: BorrowedFd<'_>) -> Result<()> {
+fn overlay(
+    tool: &Tool,
+    layers: &[Layer],
+    upper: Option<(&Path, &Path)>,
+    target: BorrowedFd<'_>,
+    volatile: bool,
+) -> Result<()> {
     let layers: Vec<PathBuf> = layers.iter().map(|it| Path::new("layers").join(&it.dir)).collect();
-    let mount = overlay::Mount { layers: &layers, upper, overlay: tool.overlay() };
+    let mount = overlay::Mount { layers: &layers, upper, overlay: tool.overlay(), volatile };
     overlay::mount(tool.dir_to_mount_in()?.as_fd(), &mount, target).context("mounting the container's root file system")
 }
 
@@ -334,7 +346,7 @@ pub fn rootfs(tool: &Tool, container: &Known) -> Result<OwnedFd> {
             None => Vec::new(),
         };
         let own = Path::new("containers").join(&container.id);
-        overlay(tool, &layers, Some((&own.join("upper"), &own.join("work"))), open()?.as_fd())?;
+        overlay(tool, &layers, Some((&own.join("upper"), &own.join("work"))), open()?.as_fd(), false)?;
     }
     Ok(open()?)
 }

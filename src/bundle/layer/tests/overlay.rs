@@ -30,7 +30,12 @@ fn a_hundred_and_twenty_eight_layers() {
         }
         let target = open(&scratch.0.join("merged"));
         let upper = Some((Path::new("up/diff"), Path::new("up/work")));
-        mount(store.as_fd(), &Mount { layers: &layers, upper, overlay: Overlay::Trusted }, target.as_fd()).unwrap();
+        mount(
+            store.as_fd(),
+            &Mount { layers: &layers, upper, overlay: Overlay::Trusted, volatile: false },
+            target.as_fd(),
+        )
+        .unwrap();
         let merged = scratch.0.join("merged");
         assert_eq!(fs::read_dir(&merged).unwrap().count(), 129);
         assert_eq!(fs::read_to_string(merged.join("last")).unwrap(), "127");
@@ -39,7 +44,7 @@ fn a_hundred_and_twenty_eight_layers() {
         rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::DETACH).unwrap();
         // As older kernels do it.
         let old = |layers: &[PathBuf]| {
-            let what = Mount { layers, upper, overlay: Overlay::Trusted };
+            let what = Mount { layers, upper, overlay: Overlay::Trusted, volatile: false };
             with_directory(store.as_fd(), || classic(&what, target.as_fd()))
         };
         let few: Vec<PathBuf> =
@@ -54,8 +59,12 @@ fn a_hundred_and_twenty_eight_layers() {
         assert!(error.contains("200 layers are more than this kernel mounts"), "{error}");
         let layers = few;
         // Without an upper directory nothing can be written.
-        mount(store.as_fd(), &Mount { layers: &layers, upper: None, overlay: Overlay::Trusted }, target.as_fd())
-            .unwrap();
+        mount(
+            store.as_fd(),
+            &Mount { layers: &layers, upper: None, overlay: Overlay::Trusted, volatile: false },
+            target.as_fd(),
+        )
+        .unwrap();
         assert!(fs::write(merged.join("new"), "").is_err());
         rustix::mount::unmount(&merged, rustix::mount::UnmountFlags::DETACH).unwrap();
     });
@@ -76,7 +85,7 @@ fn where_an_overlay_can_be() {
         }
         let store = open(&scratch.0);
         let upper = Some((Path::new("upper"), Path::new("work")));
-        let what = Mount { layers: &["lower".into()], upper, overlay: Overlay::Trusted };
+        let what = Mount { layers: &["lower".into()], upper, overlay: Overlay::Trusted, volatile: false };
         mount(store.as_fd(), &what, open(&scratch.0.join("merged")).as_fd()).unwrap();
         let merged = open(&scratch.0.join("merged"));
         let error = format!("{:#}", supported(merged.as_fd(), Overlay::Trusted).unwrap_err());
@@ -128,7 +137,8 @@ fn within_a_user_namespace() {
     let layers = ["layers/low".into(), "layers/high".into()];
     let upper = Some((Path::new("up/diff"), Path::new("up/work")));
     let target = open(&scratch.0.join("merged"));
-    mount(store.as_fd(), &Mount { layers: &layers, upper, overlay: Overlay::User }, target.as_fd()).unwrap();
+    mount(store.as_fd(), &Mount { layers: &layers, upper, overlay: Overlay::User, volatile: false }, target.as_fd())
+        .unwrap();
     let kept = "e/high=2 user.kept=x";
     assert_eq!(listing(&scratch.0.join("merged")), ["d/", "d/high=2", "e/", kept, "e/low=1"]);
     rustix::mount::unmount(scratch.0.join("merged"), rustix::mount::UnmountFlags::DETACH).unwrap();

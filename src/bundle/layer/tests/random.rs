@@ -172,7 +172,7 @@ fn changes_through_a_layer() {
                 fs::set_permissions(path(&upper), root.permissions()).unwrap();
                 let layers: Vec<PathBuf> = (0..number).map(|it| format!("layer-{it}").into()).collect();
                 let upper_work = Some((Path::new(&upper), Path::new(&work)));
-                let what_to = Mount { layers: &layers, upper: upper_work, overlay: Overlay::Trusted };
+                let what_to = Mount { layers: &layers, upper: upper_work, overlay: Overlay::Trusted, volatile: false };
                 mount(store.as_fd(), &what_to, scratch.directory(&merged).as_fd()).unwrap();
                 (0..100).for_each(|_| change(&mut random, &path(&merged)));
                 // As overlayfs shows them, so they are copied.
