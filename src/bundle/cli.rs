@@ -102,12 +102,6 @@ pub enum Command {
     /// Look after the store
     #[command(subcommand)]
     Store(StoreCommand),
-    /// Shows what a container sees (the program of the image `demo`)
-    #[command(hide = true)]
-    Probe {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<String>,
-    },
 }
 
 /// When to fetch an image.

@@ -22,7 +22,18 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(namespace::HELPER) {
+    let first = words.next();
+    // In a container of the demonstration there is nothing else to find out first.
+    if first.as_deref() == Some("probe") {
+        return probe::run(&words.collect::<Vec<_>>()).map_or_else(
+            |error| {
+                complain(&error);
+                ExitCode::FAILURE
+            },
+            ExitCode::from,
+        );
+    }
+    if first.as_deref() == Some(namespace::HELPER) {
         // Its caller reads our output and says it as its own.
         return match namespace::help(&words.collect::<Vec<_>>()) {
             Ok(()) => ExitCode::SUCCESS,

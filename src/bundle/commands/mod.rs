@@ -43,7 +43,6 @@ pub fn run(cli: Cli) -> Result<u8> {
     }
     match cli.command {
         Command::Run(args) => return Ok(run::run(&tool, &args)),
-        Command::Probe { words } => return crate::probe::run(&words),
         Command::Pull(args) => pull::run(&tool, &args),
         Command::Push(args) => push::run(&tool, &args),
         Command::Images(args) => images::run(&tool, &args),
@@ -72,12 +71,7 @@ pub fn run(cli: Cli) -> Result<u8> {
 fn touches_store(command: &Command) -> bool {
     !matches!(
         command,
-        Command::Login(_)
-            | Command::Logout(_)
-            | Command::Search(_)
-            | Command::Tags(_)
-            | Command::Manifest(_)
-            | Command::Probe { .. }
+        Command::Login(_) | Command::Logout(_) | Command::Search(_) | Command::Tags(_) | Command::Manifest(_)
     )
 }
 

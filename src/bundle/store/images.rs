@@ -58,6 +58,8 @@ impl Store {
     /// that was there when the work began has been removed meanwhile: then the work has to be done again.
     pub fn commit(&self, new: &NewImage<'_>) -> Result<bool> {
         self.sync()?;
+        // An image that was reported is on the disk.
+        self.db().pragma_update(None, "synchronous", "full")?;
         let chain_ids = new.config.chain_ids();
         let mut unused = Vec::new();
         let done = self.write(|db| {
@@ -105,6 +107,7 @@ impl Store {
             }
             Ok(true)
         })?;
+        self.db().pragma_update(None, "synchronous", "normal")?;
         for dir in unused {
             self.discard_layer(&dir);
         }
