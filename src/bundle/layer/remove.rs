@@ -21,53 +21,55 @@ pub fn remove(directory: BorrowedFd, name: &[u8]) -> rustix::io::Result<()> {
         other => return other,
     }
     let top = open(directory, name)?;
-    // Names that were moved up, which no name in the tree can be mistaken for.
     let mut moved = 0_u64;
     loop {
-        let mut left = false;
-        for name in fs::names(&top)? {
-            left |= !empty(&top, &name, &mut moved)?;
-        }
-        if !left {
+        let before = moved;
+        clear(&top, &top, 0, &mut moved)?;
+        if moved == before {
             break;
         }
     }
     rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
 }
 
-/// Removes a name in `top`; of a directory that has directories in it, those are moved up to `top` and it is
-/// told that something is left there.
-fn empty(top: &OwnedFd, name: &[u8], moved: &mut u64) -> rustix::io::Result<bool> {
-    match rustix::fs::unlinkat(top, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other.map(|()| true),
-    }
-    let inner = open(top.as_fd(), name)?;
-    let mut all = true;
-    for below in fs::names(&inner)? {
-        match rustix::fs::unlinkat(&inner, &below, AtFlags::empty()) {
+/// How many directories may be open at once.
+const DEEPEST: u32 = 16;
+
+/// Empties a directory. What lies deeper than [`DEEPEST`] is moved up to `top`, under names that count on, for
+/// the next round.
+fn clear(top: &OwnedFd, directory: &OwnedFd, depth: u32, moved: &mut u64) -> rustix::io::Result<()> {
+    for name in fs::names(directory)? {
+        match rustix::fs::unlinkat(directory, &name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {}
             other => {
                 other?;
                 continue;
             }
         }
-        if rustix::fs::unlinkat(&inner, &below, AtFlags::REMOVEDIR).is_ok() {
+        match rustix::fs::unlinkat(directory, &name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            other => {
+                other?;
+                continue;
+            }
+        }
+        if depth < DEEPEST {
+            let inner = open(directory.as_fd(), &name)?;
+            clear(top, &inner, depth + 1, moved)?;
+            drop(inner);
+            rustix::fs::unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
             continue;
         }
-        all = false;
         loop {
             *moved += 1;
             let free = format!(".moved-up-{moved}");
-            match rustix::fs::renameat_with(&inner, &below, top, free, rustix::fs::RenameFlags::NOREPLACE) {
+            match rustix::fs::renameat_with(directory, &name, top, free, rustix::fs::RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => {}
                 other => break other?,
             }
         }
     }
-    drop(inner);
-    rustix::fs::unlinkat(top, name, AtFlags::REMOVEDIR)?;
-    Ok(all)
+    Ok(())
 }
 
 /// A directory, to read what is in it and to take it out.

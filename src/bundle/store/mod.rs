@@ -30,7 +30,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -127,8 +126,6 @@ impl Store {
         }
         // A loss of power may undo the last transactions, but leaves the database whole: enough for all but images.
         self.db.pragma_update(None, "synchronous", "normal")?;
-        // The journal stays for the next command: copying it back takes three waits for the disk.
-        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.recover()
     }
 
