@@ -55,17 +55,17 @@ pub struct Mount<'a> {
 
 /// Mounts an overlay at a directory, in this thread's mount namespace.
 pub fn mount(store: BorrowedFd, what: &Mount, target: BorrowedFd) -> Result<()> {
-    with_directory(store, || {
-        match detached(what) {
-            Ok(tree) => {
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(&tree, c"", target, c"", flags).context("cannot put the overlay in its place")
-            }
-            // Kernels before 6.5 know no layers one by one.
-            Err((Errno::INVAL | Errno::NOSYS, Step::Layers | Step::Open)) => classic(what, target),
-            Err((error, _)) => Err(refused(error)),
+    match detached(store, what) {
+        Ok(tree) => {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(&tree, c"", target, c"", flags).context("cannot put the overlay in its place")
         }
-    })
+        // Kernels before 6.5 know no layers one by one.
+        Err((Errno::INVAL | Errno::NOSYS, Step::Layers | Step::Open)) => {
+            with_directory(store, || classic(what, target))
+        }
+        Err((error, _)) => Err(refused(error)),
+    }
 }
 
 /// What was being done when the kernel refused.
@@ -75,17 +75,19 @@ enum Step {
     Rest,
 }
 
-/// An overlay that is mounted nowhere yet.
-fn detached(what: &Mount) -> Result<OwnedFd, (Errno, Step)> {
+/// An overlay that is mounted nowhere yet. Its directories are named by the store's descriptor: a value of fsconfig(2)
+/// has 255 bytes at most.
+fn detached(store: BorrowedFd, what: &Mount) -> Result<OwnedFd, (Errno, Step)> {
+    let store = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&store)));
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| (error, Step::Open))?;
     let context = context.as_fd();
     for layer in what.layers.iter().rev() {
-        fsconfig_set_string(context, "lowerdir+", layer).map_err(|error| (error, Step::Layers))?;
+        fsconfig_set_string(context, "lowerdir+", store.join(layer)).map_err(|error| (error, Step::Layers))?;
     }
     let rest = |error| (error, Step::Rest);
     if let Some((upper, work)) = what.upper {
-        fsconfig_set_string(context, "upperdir", upper).map_err(rest)?;
-        fsconfig_set_string(context, "workdir", work).map_err(rest)?;
+        fsconfig_set_string(context, "upperdir", store.join(upper)).map_err(rest)?;
+        fsconfig_set_string(context, "workdir", store.join(work)).map_err(rest)?;
     }
     for (key, value) in options(what) {
         match value {

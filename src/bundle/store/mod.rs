@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -126,6 +127,10 @@ impl Store {
         }
         // A loss of power may undo the last transactions, but leaves the database whole: enough for all but images.
         self.db.pragma_update(None, "synchronous", "normal")?;
+        // A short journal stays for the next command, which reads it through: quicker than three waits for the disk
+        // at each command's end.
+        self.db.pragma_update(None, "wal_autocheckpoint", 50)?;
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.recover()
     }
 
