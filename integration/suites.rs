@@ -82,6 +82,15 @@ fn times_through_engines() {
     }
 }
 
+/// `bundle` pulls and runs beside other tools; what the times are never fails a test.
+#[test]
+fn images_beside_others() {
+    let text = suite("integration/engines/images", &[&rt(), "--rounds", "1"]);
+    for line in ["| `bundle pull` |", "| `ctr images pull` |", "| `bundle run --rm --network none demo` |", "| `docker run"] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
 /// 300 containers one after another and 50 at once leave nothing behind.
 #[test]
 fn many_containers() {
@@ -146,4 +155,5 @@ fn try_out() {
     let text = suite("contrib/try", &[]);
     assert!(text.contains("hello from rt"), "{text}");
     assert!(text.contains("\"status\": \"running\""), "{text}");
+    assert!(text.contains("Hello from a container"), "{text}");
 }
