@@ -86,7 +86,9 @@ fn times_through_engines() {
 #[test]
 fn images_beside_others() {
     let text = suite("integration/engines/images", &[&rt(), "--rounds", "1"]);
-    for line in ["| `bundle pull` |", "| `ctr images pull` |", "| `bundle run --rm --network none demo` |", "| `docker run"] {
+    for line in
+        ["| `bundle pull` |", "| `ctr images pull` |", "| `bundle run --rm --network none demo` |", "| `docker run"]
+    {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
 }
@@ -111,7 +113,7 @@ fn engine_configurations() {
 #[test]
 fn debian_package() {
     let text = suite("integration/package", &[]);
-    assert!(text.contains("ran in a container"), "{text}");
+    assert!(text.contains("ran in a container") && text.contains("Hello from a container"), "{text}");
     assert!(text.contains("package: the profile forbids what it should"), "{text}");
     assert!(text.contains("package: installed, ran and removed"), "{text}");
 }

@@ -1,9 +1,12 @@
-//! Writes rt's completions for bash, zsh and fish and its man pages from the definition of its
-//! command line. A program of its own, so that the binary that ships carries none of this.
+//! Writes completions for bash, zsh and fish and man pages of rt and bundle from the definitions of
+//! their command lines. A program of its own, so that the binaries that ship carry none of this.
 
+#[path = "../../src/bundle/cli/mod.rs"]
+#[allow(dead_code)]
+mod bundle;
 #[path = "../../src/rt/cli.rs"]
 #[allow(dead_code)] // the definition alone is used, not what is parsed by it
-mod cli;
+mod rt;
 
 use std::io::{Error, Result};
 use std::path::Path;
@@ -18,15 +21,22 @@ fn main() -> Result<()> {
     let out = Path::new(&out);
     std::fs::create_dir_all(out.join("completions"))?;
     std::fs::create_dir_all(out.join("man"))?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut cli::Cli::command(), "rt", out.join("completions"))?;
+    for (name, mut command) in [("rt", rt::Cli::command()), ("bundle", bundle::Cli::command())] {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            clap_complete::generate_to(shell, &mut command.clone(), name, out.join("completions"))?;
+        }
+        command.build();
+        pages(&command, name, &date, out)?;
     }
-    let mut command = cli::Cli::command();
-    command.build();
-    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
-        page(command.clone(), &format!("rt-{}", command.get_name()), &date, out)?;
+    Ok(())
+}
+
+/// Writes the pages of a command and of those below it.
+fn pages(command: &clap::Command, name: &str, date: &str, out: &Path) -> Result<()> {
+    for below in command.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help") {
+        pages(below, &format!("{name}-{}", below.get_name()), date, out)?;
     }
-    page(command, "rt", &date, out)
+    page(command.clone(), name, date, out)
 }
 
 /// Writes one man page.

@@ -264,3 +264,29 @@ fn a_bundle_runs_under_any_runtime() {
             && sh(&format!("ls -A {}", place.0.display())).lines().all(|it| !it.starts_with(".b2"))
     );
 }
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let place = Place::new("help");
+    let help = |words: &[&str]| place.bundle(&[words, &["--help"]].concat()).ok().out;
+    let commands = |text: &str| -> Vec<String> {
+        let list = text.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
+        let names = list.lines().filter_map(|line| line.split_whitespace().next()).filter(|it| *it != "help");
+        names.map(str::to_owned).collect()
+    };
+    let all = commands(&help(&[]));
+    assert!(all.len() > 20, "{all:?}");
+    for name in all {
+        let text = help(&[&name]);
+        let below = commands(&text);
+        if below.is_empty() {
+            assert!(text.contains("Example: bundle "), "{name}: {text}");
+        }
+        for it in below {
+            assert!(help(&[&name, &it]).contains("Example: bundle "), "{name} {it}");
+        }
+    }
+    // A wrong command line is one line and Docker's status.
+    let done = place.bundle(&["imagse"]);
+    assert_eq!((done.status, done.err.lines().count()), (125, 1), "{}", done.err);
+}

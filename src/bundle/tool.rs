@@ -7,18 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 
-use crate::cli::Global;
+use crate::cli::{Driver, Global};
 use crate::layer::overlay::Overlay;
 use crate::store::Store;
-
-/// How layers become one root file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Driver {
-    /// Stacked by the kernel.
-    Overlay,
-    /// Copied, for each container anew.
-    Vfs,
-}
 
 /// See the head of the file.
 pub struct Tool {

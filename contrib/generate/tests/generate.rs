@@ -84,7 +84,18 @@ fn man_pages_have_no_faults() {
 #[test]
 fn every_command_has_a_man_page() {
     let out = Out::new("man");
-    for command in ["rt", "rt-create", "rt-start", "rt-exec", "rt-update", "rt-delete", "rt-plan"] {
+    for command in [
+        "rt",
+        "rt-create",
+        "rt-start",
+        "rt-exec",
+        "rt-update",
+        "rt-delete",
+        "rt-plan",
+        "bundle",
+        "bundle-run",
+        "bundle-store-check",
+    ] {
         let text = std::fs::read_to_string(out.0.join(format!("man/{command}.1"))).unwrap();
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{command}");
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 
 use super::import::source_date_epoch;
+use crate::cli::Driver;
 use crate::container::run::Known;
 use crate::image::config::History;
 use crate::image::manifest::{Descriptor, docker, oci};
@@ -14,7 +15,7 @@ use crate::layer::compress::{Compression, encoder};
 use crate::layer::diff::{DiffOptions, diff};
 use crate::output;
 use crate::store::{NewImage, now};
-use crate::tool::{Driver, Tool};
+use crate::tool::Tool;
 use crate::transfer::{Incoming, Limit, Pipeline};
 
 /// What is committed.

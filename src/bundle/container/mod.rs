@@ -1,7 +1,6 @@
 //! Containers: an image and flags to an OCI bundle, and the runtime that runs it.
 
 pub mod demo;
-pub mod flags;
 pub mod run;
 mod seccomp;
 pub mod spec;

@@ -17,13 +17,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
-use super::flags::Flags;
 use super::spec::{self, Place};
+use crate::cli::Driver;
+use crate::cli::flags::Flags;
 use crate::image::config::ImageConfig;
 use crate::layer::flatten::flatten;
 use crate::layer::overlay;
 use crate::store::{Image, Layer, Store, now};
-use crate::tool::{Driver, Tool};
+use crate::tool::Tool;
 
 /// Docker's exit statuses of a container that did not come to be.
 pub const FAILED: u8 = 125;

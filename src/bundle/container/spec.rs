@@ -6,8 +6,8 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::flags::Flags;
 use super::{seccomp, units, users};
+use crate::cli::flags::Flags;
 use crate::image::config::Execution;
 
 /// The version of the runtime specification that is written: the oldest that says all that is used: runtimes refuse versions that they have not heard of.

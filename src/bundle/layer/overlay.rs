@@ -60,45 +60,34 @@ pub fn mount(store: BorrowedFd, what: &Mount, target: BorrowedFd) -> Result<()> 
             let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
             move_mount(&tree, c"", target, c"", flags).context("cannot put the overlay in its place")
         }
-        // Kernels before 6.5 know no layers one by one.
-        Err((Errno::INVAL | Errno::NOSYS, Step::Layers | Step::Open)) => {
-            with_directory(store, || classic(what, target))
-        }
-        Err((error, _)) => Err(refused(error)),
+        // Kernels before 6.5 know no layers one by one, and some of them say so only at the end.
+        Err(Errno::INVAL | Errno::NOSYS) => with_directory(store, || classic(what, target)),
+        Err(error) => Err(refused(error)),
     }
-}
-
-/// What was being done when the kernel refused.
-enum Step {
-    Open,
-    Layers,
-    Rest,
 }
 
 /// An overlay that is mounted nowhere yet. Its directories are named by the store's descriptor: a value of fsconfig(2)
 /// has 255 bytes at most.
-fn detached(store: BorrowedFd, what: &Mount) -> Result<OwnedFd, (Errno, Step)> {
+fn detached(store: BorrowedFd, what: &Mount) -> Result<OwnedFd, Errno> {
     let store = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&store)));
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| (error, Step::Open))?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     for layer in what.layers.iter().rev() {
-        fsconfig_set_string(context, "lowerdir+", store.join(layer)).map_err(|error| (error, Step::Layers))?;
+        fsconfig_set_string(context, "lowerdir+", store.join(layer))?;
     }
-    let rest = |error| (error, Step::Rest);
     if let Some((upper, work)) = what.upper {
-        fsconfig_set_string(context, "upperdir", store.join(upper)).map_err(rest)?;
-        fsconfig_set_string(context, "workdir", store.join(work)).map_err(rest)?;
+        fsconfig_set_string(context, "upperdir", store.join(upper))?;
+        fsconfig_set_string(context, "workdir", store.join(work))?;
     }
     for (key, value) in options(what) {
         match value {
             Some(value) => fsconfig_set_string(context, key, value),
             None => fsconfig_set_flag(context, key),
-        }
-        .map_err(rest)?;
+        }?;
     }
-    fsconfig_set_string(context, "source", "overlay").map_err(rest)?;
-    fsconfig_create(context).map_err(rest)?;
-    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(rest)
+    fsconfig_set_string(context, "source", "overlay")?;
+    fsconfig_create(context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// What makes an upper directory say all by itself: no copies of metadata alone, no directories that are

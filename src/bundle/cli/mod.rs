@@ -1,11 +1,13 @@
-//! The command line: global flags, and one struct a command. Docker's words where Docker has them.
+//! The command line: global flags, and one struct a command. Docker's words where Docker has them. Nothing but
+//! definitions: completions and man pages are made of them by ../../contrib/generate.
+
+pub mod flags;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::container::flags::Flags;
-use crate::tool::Driver;
+use flags::Flags;
 
 /// Images and containers without a daemon, on any OCI runtime.
 #[derive(Parser, Debug)]
@@ -30,6 +32,15 @@ pub struct Global {
     /// How layers become a root file system: stacked by the kernel, or copied for each container
     #[arg(long, global = true, value_name = "DRIVER", default_value = "overlay", env = "BUNDLE_STORAGE_DRIVER")]
     pub storage_driver: Driver,
+}
+
+/// How layers become one root file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Driver {
+    /// Stacked by the kernel.
+    Overlay,
+    /// Copied, for each container anew.
+    Vfs,
 }
 
 #[derive(Subcommand, Debug)]
