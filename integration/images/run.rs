@@ -204,6 +204,10 @@ fn a_container_is_kept_committed_and_exported() {
         crate::harness::Done::of(command.env("SOURCE_DATE_EPOCH", "1000"), &["commit"]).ok().out
     };
     assert_eq!(commit("mine:1"), commit("mine:2"), "the same changes, the same image");
+    // The new layer has what was changed, and nothing that the runtime made for its mounts.
+    let layer = place.bundle(&["inspect", "--format", "{{json .Layers}}", "mine:1"]).ok().json();
+    let blob = place.path("store/blobs/sha256").join(&layer[2]["digest"].as_str().unwrap()[7..]);
+    assert_eq!(sh(&format!("tar -tzf {}", blob.display())), "./\netc/\nnew\nsrv/\nsrv/.wh.file\n");
     assert_eq!(place.bundle(&["run", "--rm", "mine:1"]).ok().out, "kept\n");
     assert_ne!(place.bundle(&["run", "--rm", "mine:1", "cat", "/srv/file"]).status, 0);
     let env = place.bundle(&["inspect", "--format", "{{json .Config.Env}} {{.Created}}", "mine:1"]).ok().out;

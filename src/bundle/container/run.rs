@@ -14,7 +14,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rusqlite::{OptionalExtension, params};
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
 use super::spec::{self, Place};
@@ -30,6 +31,10 @@ use crate::tool::Tool;
 pub const FAILED: u8 = 125;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// Files of a container's own that are mounted over the image's: their paths there, and their names here.
+const FILES: [(&str, &str); 3] =
+    [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
 
 /// How to run it.
 pub struct Options<'a> {
@@ -202,12 +207,12 @@ impl<'a> Container<'a> {
         let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let contents = [
-            ("/etc/hosts", "hosts", if host { read("/etc/hosts") } else { hosts }),
-            ("/etc/hostname", "hostname", format!("{hostname}\n")),
-            ("/etc/resolv.conf", "resolv.conf", if host { read("/etc/resolv.conf") } else { String::new() }),
+            if host { read("/etc/hosts") } else { hosts },
+            format!("{hostname}\n"),
+            if host { read("/etc/resolv.conf") } else { String::new() },
         ];
         let mut files = Vec::new();
-        for (destination, name, text) in contents {
+        for ((destination, name), text) in FILES.into_iter().zip(contents) {
             let path = self.dir.join(name);
             std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
             files.push((destination, path.to_str().context("the store's path is no UTF-8")?.to_owned()));
@@ -217,6 +222,7 @@ impl<'a> Container<'a> {
 
     fn ended(&self, status: u8) -> Result<()> {
         unmount(&self.dir);
+        tidy(&self.dir.join("upper"))?;
         self.store.write(|db| {
             db.execute("UPDATE containers SET exit_status = ?2 WHERE id = ?1", params![self.id, status])?;
             Ok(())
@@ -270,7 +276,7 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -352,6 +358,32 @@ pub fn rootfs(tool: &Tool, container: &Known) -> Result<OwnedFd> {
     Ok(open()?)
 }
 
+/// Removes what the runtime has made for its mounts to stand on, as far as nobody has put anything there: the
+/// container has not changed it, so it is in no commit.
+fn tidy(upper: &Path) -> Result<()> {
+    let upper = rustix::fs::open(upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // The container may have made a link of `etc`.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(etc) = rustix::fs::openat2(&upper, "etc", flags, Mode::empty(), resolve) {
+        for (path, _) in FILES {
+            let name = path.trim_start_matches("/etc/");
+            let empty = |it: rustix::fs::Stat| FileType::from_raw_mode(it.st_mode).is_file() && it.st_size == 0;
+            if rustix::fs::statat(&etc, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(empty) {
+                rustix::fs::unlinkat(&etc, name, AtFlags::empty())?;
+            }
+        }
+    }
+    for name in ["dev", "proc", "sys"] {
+        match rustix::fs::unlinkat(&upper, name, AtFlags::REMOVEDIR) {
+            // Not made, or the container's own.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            Err(error) => return Err(error).context("tidying the container's files"),
+        }
+    }
+    Ok(())
+}
+
 fn unmount(dir: &Path) {
     let _ = rustix::mount::unmount(dir.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
 }
@@ -421,7 +453,7 @@ impl Signals {
         loop {
             let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&self.fd, PollFlags::IN)];
             match rustix::event::poll(&mut fds, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             while let Some(info) = self.fd.read_signal()? {
