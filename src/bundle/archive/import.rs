@@ -84,14 +84,7 @@ pub fn import(tool: &Tool, import: Import<'_>) -> Result<Digest> {
     };
     let bytes = serde_json::to_vec(&config)?;
     store.put(&bytes)?;
-    let document = Manifest {
-        schema_version: 2,
-        media_type: Some(oci::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(oci::CONFIG, &bytes),
-        layers: vec![layer],
-        annotations: None,
-    };
+    let document = Manifest::new(Descriptor::of(oci::CONFIG, &bytes), vec![layer]);
     let bytes = serde_json::to_vec(&document)?;
     store.put(&bytes)?;
     let manifest = Descriptor::of(oci::MANIFEST, &bytes);

@@ -194,14 +194,7 @@ fn docker_image(source: &mut Source<'_>, entry: &DockerEntry) -> Result<Found> {
         };
         layers.push(Descriptor::new(media_type, digest, size));
     }
-    let document = Manifest {
-        schema_version: 2,
-        media_type: Some(oci::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::new(oci::CONFIG, config, size),
-        layers,
-        annotations: None,
-    };
+    let document = Manifest::new(Descriptor::new(oci::CONFIG, config, size), layers);
     let bytes = serde_json::to_vec(&document)?;
     let manifest = Descriptor::of(oci::MANIFEST, &bytes);
     let names = entry

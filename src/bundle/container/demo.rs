@@ -73,14 +73,8 @@ fn make(store: &Store, mut file: File, made_of: &str) -> Result<()> {
     };
     let bytes = serde_json::to_vec(&config)?;
     store.put(&bytes)?;
-    let document = Manifest {
-        schema_version: 2,
-        media_type: Some(oci::MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of(oci::CONFIG, &bytes),
-        layers: vec![Descriptor::new(oci::LAYER, diff_id, tar_size)],
-        annotations: None,
-    };
+    let document =
+        Manifest::new(Descriptor::of(oci::CONFIG, &bytes), vec![Descriptor::new(oci::LAYER, diff_id, tar_size)]);
     let bytes = serde_json::to_vec(&document)?;
     store.put(&bytes)?;
     let manifest = Descriptor::of(oci::MANIFEST, &bytes);

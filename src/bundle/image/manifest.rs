@@ -205,6 +205,14 @@ pub struct Manifest {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
+impl Manifest {
+    /// OCI's, of a configuration and layers, without the optional parts.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        let media_type = Some(oci::MANIFEST.to_owned());
+        Self { schema_version: 2, media_type, artifact_type: None, config, layers, annotations: None }
+    }
+}
+
 /// Images of several platforms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
