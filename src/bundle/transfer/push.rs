@@ -20,26 +20,39 @@ pub fn push(tool: &Tool, client: &Client, image: &Image, reference: &Reference, 
     let store = tool.store()?;
     let making = store.making()?;
     let (document, _) = store.read(image)?;
-    let (document, bytes) = compressed(store, image, document, progress)?;
-    let sources: Vec<String> = repositories(store, image, reference)?;
-    let result = each_layer(store, &document, |store, _, layer| {
-        send(store, client, reference, layer, &sources, progress).map(|()| None)
-    });
-    result?;
-    send(store, client, reference, &document.config, &sources, progress)?;
-    let media_type = document.media_type.as_deref().unwrap_or(&image.media_type);
-    let digest = client.put_manifest(reference, media_type, &bytes)?;
+    let mut made = Vec::new();
+    let result = compressed(store, image, document, &mut made, progress)
+        .and_then(|(document, bytes)| send_image(store, client, image, reference, &document, &bytes, progress));
     drop(making);
-    // Compressed for this alone.
-    store.discard_blobs(document.layers.iter().map(|it| &it.digest));
-    Ok(digest)
+    store.discard_blobs(&made);
+    result
 }
 
-/// The image's manifest with compressed layers, and its bytes: as they are here where nothing had to be done.
+fn send_image(
+    store: &Store,
+    client: &Client,
+    image: &Image,
+    reference: &Reference,
+    document: &Manifest,
+    bytes: &[u8],
+    progress: &Progress,
+) -> Result<Digest> {
+    let sources: Vec<String> = repositories(store, image, reference)?;
+    each_layer(store, document, |store, _, layer, _| {
+        send(store, client, reference, layer, &sources, progress).map(|()| None)
+    })?;
+    send(store, client, reference, &document.config, &sources, progress)?;
+    let media_type = document.media_type.as_deref().unwrap_or(&image.media_type);
+    client.put_manifest(reference, media_type, bytes)
+}
+
+/// The image's manifest with compressed layers, and its bytes: as they are here where nothing had to be done. What
+/// is compressed for this alone is noted in `made`.
 fn compressed(
     store: &Store,
     image: &Image,
     mut document: Manifest,
+    made: &mut Vec<Digest>,
     progress: &Progress,
 ) -> Result<(Manifest, Vec<u8>)> {
     let mut changed = false;
@@ -55,6 +68,7 @@ fn compressed(
         std::io::copy(&mut store.blob(&layer.digest)?, &mut encoder).context("compressing a layer")?;
         encoder.finish()?;
         let (digest, size) = spool.keep()?;
+        made.push(digest.clone());
         step.finish("Compressed");
         *layer = Descriptor { annotations: layer.annotations.take(), ..Descriptor::new(media_type, digest, size) };
         changed = true;
