@@ -135,17 +135,14 @@ impl Pull<'_> {
             );
         }
         if !store.has_blob(wanted)? {
-            let mut bytes = Vec::with_capacity(wanted.size as usize);
-            self.client.blob(self.reference, wanted, 0)?.read_to_end(&mut bytes)?;
-            let mut hasher = wanted.digest.hasher();
-            hasher.update(&bytes);
-            if hasher.finish() != wanted.digest {
-                bail!(
-                    "{}: what came for its configuration has another digest than {}",
-                    self.reference.familiar(),
-                    wanted.digest
-                );
-            }
+            let bytes = match self.config_bytes(self.client, wanted) {
+                // What a mirror gave was wrong: from the source.
+                Err(error) if error.downcast_ref::<Damaged>().is_some() => {
+                    self.config_bytes(&self.client.without_mirrors(), wanted)
+                }
+                other => other,
+            };
+            let bytes = bytes.with_context(|| format!("pulling {}", self.reference.familiar()))?;
             ImageConfig::parse(&bytes, document.layers.len()).with_context(|| self.reference.familiar())?;
             let mut ingest = store.ingest(wanted)?;
             ingest.restart()?;
@@ -156,6 +153,18 @@ impl Pull<'_> {
             .with_context(|| self.reference.familiar())
     }
 
+    fn config_bytes(&self, client: &Client, wanted: &Descriptor) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(wanted.size as usize);
+        client.blob(self.reference, wanted, 0)?.read_to_end(&mut bytes)?;
+        let mut hasher = wanted.digest.hasher();
+        hasher.update(&bytes);
+        let found = hasher.finish();
+        if found != wanted.digest {
+            bail!(Damaged(format!("what came for the configuration {} has the digest {found}", wanted.digest)));
+        }
+        Ok(bytes)
+    }
+
     /// All layers that are not there. The first error ends all of them.
     fn layers(
         &self,
@@ -164,12 +173,9 @@ impl Pull<'_> {
         config: &ImageConfig,
         known: &[Option<Layer>],
     ) -> Result<Vec<Option<Unsettled>>> {
-        let stop = AtomicBool::new(false);
-        each_layer(store, document, |store, index, wanted| {
+        each_layer(store, document, |store, index, wanted, stop| {
             let diff_id = known[index].is_none().then(|| &config.rootfs.diff_ids[index]);
-            let result = One { pull: self, store, wanted, diff_id, stop: &stop }.fetch();
-            stop.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
+            One { pull: self, store, wanted, diff_id, stop }.fetch()
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -284,7 +284,7 @@ pub fn from_blobs(
     known: &[Option<Layer>],
     progress: &Progress,
 ) -> Result<Vec<Option<Unsettled>>> {
-    each_layer(store, document, |store, index, wanted| {
+    each_layer(store, document, |store, index, wanted, _| {
         if known[index].is_some() {
             return Ok(None);
         }
@@ -299,13 +299,15 @@ pub fn from_blobs(
 const AT_ONCE: usize = 4;
 
 /// Does something with each layer of a manifest, several at a time, each thread with the store in its own hands. The
-/// first error is the error of all; layers that were done by then are discarded.
+/// first error is the error of all, and sets the flag that each of them gets; layers that were done by then are
+/// discarded.
 pub fn each_layer(
     store: &Store,
     document: &Manifest,
-    work: impl Fn(&Store, usize, &Descriptor) -> Result<Option<Unsettled>> + Sync,
+    work: impl Fn(&Store, usize, &Descriptor, &AtomicBool) -> Result<Option<Unsettled>> + Sync,
 ) -> Result<Vec<Option<Unsettled>>> {
     let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
     let results: Mutex<Vec<Option<Unsettled>>> = Mutex::new(document.layers.iter().map(|_| None).collect());
     let error: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let root = store.root();
@@ -314,7 +316,7 @@ pub fn each_layer(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(wanted) = document.layers.get(index) else { return Ok(()) };
-            let new = work(&store, index, wanted)?;
+            let new = work(&store, index, wanted, &stop)?;
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = new;
         }
     };
@@ -324,6 +326,8 @@ pub fn each_layer(
                 if let Err(found) = thread() {
                     next.store(document.layers.len(), Ordering::Relaxed);
                     error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(found);
+                    // Only now: whoever is stopped by it fails, too, and must not be the first.
+                    stop.store(true, Ordering::Relaxed);
                 }
             });
         }
