@@ -36,7 +36,8 @@ pub struct Found {
 }
 
 impl Client {
-    /// All tags of the reference's repository, as the registry itself has them.
+    /// All tags of the reference's repository, as the registry itself has them, in the order of their bytes: not
+    /// all registries keep to it as they should (distribution-spec, "Listing Tags").
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Page {
@@ -50,6 +51,8 @@ impl Client {
         let mut tags =
             self.pages(&endpoint, &what, &first, &scopes, usize::MAX, |page: Page| page.tags.unwrap_or_default())?;
         tags.retain(|it| check_tag(it).is_ok());
+        tags.sort_unstable();
+        tags.dedup();
         Ok(tags)
     }
 
