@@ -7,7 +7,7 @@ use super::Client;
 use super::config::Endpoint;
 use super::error::{Failure, Kind, harmless};
 use super::http::{Answer, Ask, scope};
-use crate::image::manifest::{LARGEST_DOCUMENT, docker, oci};
+use crate::image::manifest::{Document, LARGEST_DOCUMENT, docker, oci};
 use crate::image::{Digest, Reference};
 
 /// What the registry says the digest is.
@@ -40,7 +40,7 @@ impl Client {
     /// Fetches the manifest or index that a reference names, from a mirror if one has it. The bytes have the
     /// digest of the reference; without one, that which the registry tells.
     ///
-    /// What they are is for [`crate::image::manifest::Document::parse`] to say.
+    /// What they are is for [`Document::parse`] to say.
     pub fn manifest(&self, reference: &Reference) -> Result<Fetched> {
         let what = format!("manifest of {reference}");
         self.each_place(reference, |endpoint, repository| {
@@ -50,7 +50,13 @@ impl Client {
             let (answer, bytes) = self.document(endpoint, &ask, LARGEST_DOCUMENT)?;
             let digest = verified(reference, &answer, &bytes)
                 .map_err(|why| Failure::new(Kind::Garbage, format!("{what}: {}: {why}", endpoint.host)))?;
-            Ok(Fetched { media_type: media_type(&answer), bytes, digest })
+            let media_type = media_type(&answer);
+            // A mirror that shows a page to log in at has nothing to say.
+            if endpoint.mirror {
+                Document::parse(media_type.as_deref(), &bytes)
+                    .map_err(|why| Failure::new(Kind::Garbage, format!("{what}: {}: {why:#}", endpoint.host)))?;
+            }
+            Ok(Fetched { media_type, bytes, digest })
         })
     }
 
