@@ -44,6 +44,8 @@ pub enum Fault {
     Slow(Duration),
     /// The answer's body comes a byte at a time, with this pause between.
     Drip(Duration),
+    /// The answer's body comes in pieces of so many bytes, with this pause between.
+    Pieces(usize, Duration),
     /// These bytes are the answer.
     Raw(Vec<u8>),
     /// Nothing is answered; the connection stays.
@@ -324,7 +326,7 @@ fn answer(
     }
     bytes.extend_from_slice(b"\r\n");
     match fault {
-        Some(Fault::Slow(pause)) => drip(client, &bytes, pause)?,
+        Some(Fault::Slow(pause)) => pieces(client, &bytes, 1, pause)?,
         _ => client.write_all(&bytes)?,
     }
     if request.method == "HEAD" {
@@ -332,7 +334,9 @@ fn answer(
     }
     let body = &response.body[..stop.unwrap_or(usize::MAX).min(response.body.len())];
     if let Some(Fault::Drip(pause)) = fault {
-        drip(client, body, pause)?;
+        pieces(client, body, 1, pause)?;
+    } else if let Some(Fault::Pieces(size, pause)) = fault {
+        pieces(client, body, size, pause)?;
     } else if chunked {
         client.write_all(format!("{:x}\r\n", body.len()).as_bytes())?;
         client.write_all(body)?;
@@ -346,10 +350,10 @@ fn answer(
     Ok(())
 }
 
-fn drip(to: &mut TcpStream, bytes: &[u8], pause: Duration) -> io::Result<()> {
+fn pieces(to: &mut TcpStream, bytes: &[u8], size: usize, pause: Duration) -> io::Result<()> {
     to.set_nodelay(true)?;
-    for byte in bytes {
-        to.write_all(&[*byte])?;
+    for piece in bytes.chunks(size) {
+        to.write_all(piece)?;
         std::thread::sleep(pause);
     }
     Ok(())

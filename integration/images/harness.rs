@@ -60,7 +60,10 @@ impl Place {
     pub fn command(&self, store: &str, words: &[&str]) -> Command {
         let mut command = Command::new(bundle());
         // Nothing of who runs the tests: no passwords, no configuration.
-        command.env("HOME", self.path("home")).env_remove("XDG_CONFIG_HOME").env_remove("XDG_RUNTIME_DIR");
+        command.env("HOME", self.path("home"));
+        for name in ["XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE"] {
+            command.env_remove(name);
+        }
         command.env("BUNDLE_ROOT", self.path(store)).env("BUNDLE_RUNTIME", rt()).args(words);
         command
     }

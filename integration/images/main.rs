@@ -1,9 +1,10 @@
 //! `bundle` and images, on the real binary: stores, archives, registries, faults, kills.
 
-#[path = "faults.rs"]
-#[allow(dead_code)]
+mod broken;
 mod faults;
 mod harness;
+mod registry;
 mod run;
+mod server;
 mod store;
 mod tree;

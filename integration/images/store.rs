@@ -168,8 +168,8 @@ fn many_work_on_one_store() {
         assert!(output.status.success() || word == "rmi" && errors.contains("no such image"), "{word}: {errors}");
     }
     place.bundle(&["store", "check"]).ok();
-    for number in 0..4 {
-        place.bundle(&["load", "-q", "-i", &dirs[number]]).ok();
+    for dir in &dirs {
+        place.bundle(&["load", "-q", "-i", dir]).ok();
     }
     place.bundle(&["store", "check"]).ok();
 }
