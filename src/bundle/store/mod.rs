@@ -160,6 +160,8 @@ impl Store {
 
     /// Announces that things without rows are being made. Waits while a sweep is at work.
     pub fn making(&self) -> Result<Making> {
+        // What a killed command has left goes first: its room may be needed.
+        self.sweep(false, false)?;
         let file = self.lock_file()?;
         retry(|| rustix::fs::flock(&file, FlockOperation::LockShared)).context("locking the store")?;
         Ok(Making(file))
