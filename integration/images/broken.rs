@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::faults::{Fault, Faults, Request, Rule, Upstream, start};
-use crate::harness::{Place, sh};
+use crate::harness::{Done, Place, sh};
 use crate::server::{Registry, configure, count, files, layer, load, noise};
 use crate::tree::{Node, differences};
 
@@ -99,6 +99,17 @@ impl Broken {
     fn spawn(&self) -> Child {
         let mut command = self.place.command("store", &["pull", &self.name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Until something of the largest layer is there.
+    fn wait_for_bytes(&self) {
+        let digest = self.manifest["layers"][2]["digest"].as_str().unwrap().replace(':', "-");
+        let blob = self.place.path(&format!("store/ingest/{digest}"));
+        let began = Instant::now();
+        while std::fs::metadata(&blob).map_or(0, |it| it.len()) == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// All blobs come slowly.
@@ -338,11 +349,7 @@ fn an_interrupted_pull_ends_at_once() {
         it.slow(200);
         let before = it.proxy.seen().len();
         let child = it.spawn();
-        let blob =
-            it.place.path(&format!("store/ingest/{}", it.layer(2).rsplit('/').next().unwrap().replace(':', "-")));
-        while std::fs::metadata(&blob).map_or(0, |it| it.len()) == 0 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        it.wait_for_bytes();
         sh(&format!("kill -{signal} {}", child.id()));
         let sent = Instant::now();
         let output = child.wait_with_output().unwrap();
@@ -418,4 +425,72 @@ fn a_spoiled_push_leaves_what_was_there_or_all_of_it() {
         it.place.bundle(&["rmi", &name]).ok();
         it.place.bundle_in("source", &["store", "check"]).ok();
     }
+}
+
+#[test]
+fn a_pull_goes_on_with_what_a_killed_one_was_at() {
+    let it = Broken::new("taken-over", [100, 200, 120_000]);
+    it.slow(30);
+    let before = it.proxy.seen().len();
+    let mut first = it.spawn();
+    it.wait_for_bytes();
+    let second = it.spawn();
+    // What is in the making is nobody else's to remove.
+    it.place.bundle(&["prune", "-f"]).ok();
+    let third = it.spawn();
+    std::thread::sleep(Duration::from_millis(100));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for child in [second, third] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    it.place.bundle(&["store", "check", "--repair"]).ok();
+    let asked: Vec<_> = it.blobs_since(before).into_iter().filter(|request| request.target == it.layer(2)).collect();
+    assert_eq!((asked.len(), asked[1].header("range").is_some()), (2, true));
+    it.finish("taken over");
+}
+
+#[test]
+fn a_killed_push_leaves_nothing() {
+    let it = Broken::new("killed-pushes", [100, 200, 300]);
+    std::fs::write(it.place.path("t.tar"), layer("x", 400_000, 5)).unwrap();
+    let name = format!("{}/plain:1", it.proxy.host());
+    it.place.bundle(&["import", &it.place.text("t.tar"), &name]).ok();
+    let push = ["push", "-q", &name];
+    let began = Instant::now();
+    it.place.bundle(&["push", "-q", &name, &format!("{}/timed:1", it.proxy.host())]).ok();
+    let whole = began.elapsed();
+    for round in 0..10 {
+        let mut child = it.place.command("store", &push).stdin(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole * round / 10);
+        let _ = child.kill();
+        child.wait().unwrap();
+        it.place.bundle(&["store", "check", "--repair"]).ok();
+    }
+    it.place.bundle(&push).ok();
+    it.place.bundle_in("new", &["pull", "-q", &name]).ok();
+    assert!(differences(&files(&it.place, "store", &name), &files(&it.place, "new", &name)).is_empty());
+    it.place.bundle(&["rmi", &name]).ok();
+    it.place.bundle(&["prune", "-f"]).ok();
+    it.finish("after pushes");
+}
+
+#[test]
+fn a_full_disk_is_told_and_got_over() {
+    let it = Broken::new("full", [100, 200_000, 400_000]);
+    // A store on a file system of its own, which is gone with its mount namespace.
+    let script = "mount -t tmpfs -o size=700k tmpfs $1; shift; \"$@\" images; \"$@\" pull -q $NAME; echo status $?; \
+        \"$@\" store check; echo status $?; mount -o remount,size=8m $BUNDLE_ROOT; \
+        \"$@\" pull -q $NAME; echo status $?; \"$@\" store check; echo status $?";
+    std::fs::create_dir_all(it.place.path("small")).unwrap();
+    let bundle = it.place.command("small", &[]);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh", &it.place.text("small")]).arg(bundle.get_program());
+    command.envs(bundle.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("NAME", &it.name);
+    let done = Done::of(command.stdin(Stdio::null()), &["full"]).ok();
+    let statuses: Vec<&str> = done.out.lines().filter_map(|it| it.strip_prefix("status ")).collect();
+    assert_eq!(statuses, ["1", "0", "0", "0"], "{}{}", done.out, done.err);
+    assert_eq!(done.err.lines().count(), 1, "{}", done.err);
+    assert!(done.err.contains("No space left on device"), "{}", done.err);
 }
