@@ -41,7 +41,7 @@ impl Ingest {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.file.write(bytes)
+        self.file.write(bytes).map_err(told)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -78,7 +78,7 @@ impl Spool<'_> {
 
 impl Write for Spool<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        let count = self.file.write(bytes).map_err(told)?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
         Ok(count)
@@ -95,6 +95,18 @@ impl Drop for Spool<'_> {
             let _ = rustix::fs::unlinkat(self.store.dir(), &self.name, AtFlags::empty());
         }
     }
+}
+
+/// Says what was written, and what to do where the disk is full.
+fn told(error: std::io::Error) -> std::io::Error {
+    use std::io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull};
+    let help = match error.kind() {
+        // Tried again by whoever writes.
+        Interrupted => return error,
+        StorageFull | QuotaExceeded => "; make room, for example by `bundle prune`",
+        _ => "",
+    };
+    std::io::Error::new(error.kind(), format!("writing to the store: {error}{help}"))
 }
 
 /// Where a blob lies below the store's directory.

@@ -146,7 +146,7 @@ impl Pull<'_> {
             ImageConfig::parse(&bytes, document.layers.len()).with_context(|| self.reference.familiar())?;
             let mut ingest = store.ingest(wanted)?;
             ingest.restart()?;
-            ingest.write_all(&bytes)?;
+            ingest.write_all(&bytes).with_context(|| format!("pulling {}", self.reference.familiar()))?;
             store.adopt(ingest, &wanted.digest)?;
         }
         ImageConfig::parse(&store.document(&wanted.digest)?, document.layers.len())
