@@ -366,10 +366,11 @@ fn other_tools_agree() {
     assert_eq!(identity(&place, "archive", "x/y:1").1, id);
     let podman = |words: &str| {
         sh(&format!(
-            "HOME={} podman --root {} --runroot {} --storage-driver vfs --cgroup-manager cgroupfs {words}",
+            "HOME={} podman --root {} --runroot {} --tmpdir {} --storage-driver vfs --cgroup-manager cgroupfs {words}",
             place.text("home"),
             place.text("podman"),
-            place.text("run")
+            place.text("run"),
+            place.text("tmp")
         ))
     };
     assert!(podman(&format!("pull -q --tls-verify=false {name}")).contains(&id[7..]));
