@@ -377,7 +377,7 @@ fn send(upstream: SocketAddr, request: &Request, length: usize) -> io::Result<Tc
 }
 
 /// Has the registry answer.
-fn forward(upstream: SocketAddr, request: &Request) -> io::Result<Response> {
+pub fn forward(upstream: SocketAddr, request: &Request) -> io::Result<Response> {
     let mut from = send(upstream, request, request.body.len())?;
     let head = read_head(&mut from)?;
     let mut lines = head.lines();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::faults::{Fault, Faults, Response, Rule, Upstream, start};
+use crate::faults::{Fault, Faults, Response, Rule, Upstream, forward, start};
 use crate::harness::{Done, Place, arch, bundle, gzip, layout, sh};
 use crate::server::{LAYER, Registry, configure, count, files, identity, layer, load};
 use crate::tree::differences;
@@ -133,6 +133,60 @@ fn a_password_is_tried_before_it_is_kept() {
     assert!(place.bundle(&["logout", &host]).ok().out.contains("Not logged in"));
     assert!(!std::fs::read_to_string(&file).unwrap().contains("auth\":"));
     place.bundle_in("new", &["pull", PLAIN, &name]).fails(1, &ask);
+}
+
+/// A registry that wants tokens, as Docker Hub does: anyone may pull from `open/`, the user may do all.
+#[test]
+fn tokens_are_asked_for_what_is_wanted() {
+    let (place, registry) = (Place::new("tokens"), Registry::start());
+    let address = registry.address;
+    let upstream = Upstream::Made(Arc::new(move |request| {
+        let given = request.header("authorization").unwrap_or_default();
+        if let Some(query) = request.target.strip_prefix("/token?") {
+            // "user:secret"
+            let user = given == "Basic dXNlcjpzZWNyZXQ=";
+            let scope = query.split('&').find_map(|it| it.strip_prefix("scope=")).unwrap_or_default();
+            return match (user, given) {
+                (true, _) => Response::new(200, &[], json!({"token": format!("user/{scope}")}).to_string()),
+                (false, "") => Response::new(200, &[], json!({"token": format!("anyone/{scope}")}).to_string()),
+                _ => Response::new(401, &[], json!({"details": "incorrect username or password"}).to_string()),
+            };
+        }
+        let repository = request.target.strip_prefix("/v2/").unwrap_or_default();
+        let repository = repository.split(['/']).next().unwrap_or_default();
+        let action = if matches!(request.method.as_str(), "GET" | "HEAD") { "pull" } else { "push" };
+        let granted = given.strip_prefix("Bearer ").is_some_and(|token| {
+            let (who, scope) = token.split_once('/').unwrap();
+            let wanted = scope.contains(repository) && scope.contains(action) || repository.is_empty();
+            wanted && (who == "user" || repository == "open" && action == "pull")
+        });
+        if granted {
+            return forward(address, request).unwrap();
+        }
+        let host = request.header("host").unwrap();
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+        Response::new(401, &[("WWW-Authenticate", &challenge)], "")
+    }));
+    let server = start("127.0.0.1:0", upstream, Vec::new()).unwrap();
+    let host = server.host();
+    let (open, closed) = (format!("{host}/open/a:1"), format!("{host}/closed/a:1"));
+    load(&place, "store", &open, &[layer("x", 1000, 1), layer("y", 1000, 2)], json!({}));
+    let ask = format!("bundle login {host}");
+    place.bundle(&["push", PLAIN, &open]).fails(1, &ask);
+    place.bundle(&["login", PLAIN, "-u", "user", "-p", "wrong", &host]).fails(1, "incorrect username or password");
+    place.bundle(&["login", PLAIN, "-u", "user", "-p", "secret", &host]).ok();
+    place.bundle(&["push", PLAIN, &open]).ok();
+    place.bundle(&["push", PLAIN, &open, &closed]).ok();
+    place.bundle_in("user", &["pull", PLAIN, &closed]).ok();
+    place.bundle(&["logout", &host]).ok();
+    place.bundle_in("anyone", &["pull", PLAIN, &open]).ok();
+    place.bundle_in("anyone", &["pull", PLAIN, &closed]).fails(1, &ask);
+    assert!(differences(&files(&place, "user", &closed), &files(&place, "anyone", &open)).is_empty());
+    // What opens the registry goes to nobody but it and its token server, and the password only there.
+    for request in server.seen() {
+        let basic = request.header("authorization").is_some_and(|it| it.starts_with("Basic"));
+        assert!(!basic || request.target.starts_with("/token?"), "{request:?}");
+    }
 }
 
 #[test]
