@@ -51,6 +51,11 @@ fn the_demonstration_needs_no_image() {
     assert_eq!(facts["bounding"], "00000000a80425fb", "Docker's default capabilities");
     assert_eq!(place.bundle(&["images", "-q"]).ok().out.lines().count(), 1);
     assert_eq!(place.bundle(&["run", "--rm", "demo", "args", "a b", "", "$X"]).ok().last(), r#"["a b","","$X"]"#);
+    // Set-user-ID programs of images are in nobody else's reach.
+    for name in ["layers", "containers"] {
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(place.path("store").join(name)).unwrap());
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
     // Nothing is left of any of them.
     assert_eq!(std::fs::read_dir(place.path("store/containers")).unwrap().count(), 0);
     place.bundle(&["store", "check"]).ok();

@@ -89,7 +89,7 @@ impl<'a> Container<'a> {
         words: &[String],
     ) -> Result<Self> {
         let store = tool.store()?;
-        let making = store.making()?;
+        let making = store.announce()?;
         let id = random_id()?;
         let name = options.name.map_or_else(|| format!("c-{}", &id[..12]), str::to_owned);
         check_name(&name)?;

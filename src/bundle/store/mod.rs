@@ -110,7 +110,8 @@ impl Store {
             retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).context("locking the store")?;
             self.db.pragma_update(None, "journal_mode", "wal")?;
             for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "trash"] {
-                match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o711)) {
+                // Images hold programs that make root of whoever runs them: nobody else gets at them here.
+                match rustix::fs::mkdirat(&self.dir, name, Mode::RWXU) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                     Err(error) => return Err(error).with_context(|| format!("making {name}/")),
                 }
@@ -158,10 +159,15 @@ impl Store {
         Ok(result)
     }
 
-    /// Announces that things without rows are being made. Waits while a sweep is at work.
+    /// Announces that parts of images are being made. What a killed command has left goes first: its room may be
+    /// needed.
     pub fn making(&self) -> Result<Making> {
-        // What a killed command has left goes first: its room may be needed.
         self.sweep(false, false)?;
+        self.announce()
+    }
+
+    /// Announces that things without rows are being made. Waits while a sweep is at work.
+    pub fn announce(&self) -> Result<Making> {
         let file = self.lock_file()?;
         retry(|| rustix::fs::flock(&file, FlockOperation::LockShared)).context("locking the store")?;
         Ok(Making(file))
@@ -197,8 +203,6 @@ impl Store {
     }
 }
 
-/// The store's directory belongs to its owner alone, but root's containers with user namespaces have to
-/// pass through it.
 fn make_root(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     Ok(std::fs::DirBuilder::new().recursive(true).mode(0o711).create(root)?)

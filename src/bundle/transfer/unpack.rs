@@ -119,8 +119,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Unpacks one layer from its stream, which shall hold a tar of the digest `diff_id`. On an error nothing of it is left, and the stream has been read as
-    /// far as it goes: damage is told before what it led to.
+    /// Unpacks one layer from its stream, which shall hold a tar of the digest `diff_id`. On an error nothing of it is
+    /// left, and the stream has been read as far as it goes: damage is told before what it led to.
     pub fn unpack(
         &self,
         store: &Store,
@@ -133,6 +133,9 @@ impl Pipeline {
         let whole = incoming.finish(wanted);
         let result = match (result, whole) {
             (_, Err(error)) => Err(error),
+            (Err(error), Ok(())) if is_full(&error) => {
+                Err(anyhow::anyhow!("layer {}: {error:#}; make room, for example by `bundle prune`", wanted.digest))
+            }
             (Err(error), Ok(())) => Err(error).with_context(|| format!("layer {}", wanted.digest)),
             (Ok(result), Ok(())) => Ok(result),
         };
@@ -256,6 +259,17 @@ pub fn unpacked(tool: &Tool, image: &Image) -> Result<Vec<Layer>> {
     })?;
     drop(making);
     store.layers(top)
+}
+
+/// Whether the disk, or the user's share of it, is full.
+fn is_full(error: &anyhow::Error) -> bool {
+    use rustix::io::Errno;
+    let code = |it: &(dyn std::error::Error + 'static)| {
+        it.downcast_ref::<Errno>()
+            .copied()
+            .or_else(|| it.downcast_ref::<std::io::Error>().and_then(Errno::from_io_error))
+    };
+    error.chain().filter_map(code).any(|it| matches!(it, Errno::NOSPC | Errno::DQUOT))
 }
 
 /// Unpacks a layer whose blob is in the store.
