@@ -204,6 +204,8 @@ fn a_container_is_kept_committed_and_exported() {
         5
     );
     place.bundle(&["rmi", "it"]).fails(1, "used by container cc");
+    let json = place.bundle(&["commit", "--format", "json", "cc", "mine:0"]).ok().json();
+    assert_eq!(json["Name"], "docker.io/library/mine:0");
     let commit = |name: &str| {
         let mut command = place.command("store", &["commit", "--change", "ENV X=1", "cc", name]);
         crate::harness::Done::of(command.env("SOURCE_DATE_EPOCH", "1000"), &["commit"]).ok().out
@@ -233,7 +235,7 @@ fn a_container_is_kept_committed_and_exported() {
         .ok();
     assert_eq!(place.bundle(&["run", "--rm", "flat"]).ok().out, "kept\n");
     place.bundle(&["rm", "cc"]).ok();
-    place.bundle(&["rmi", "it", "mine:1", "mine:2", "flat"]).ok();
+    place.bundle(&["rmi", "it", "mine:0", "mine:1", "mine:2", "flat"]).ok();
     assert_eq!(std::fs::read_dir(place.path("store/layers")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(place.path("store/blobs/sha256")).unwrap().count(), 0);
 }
@@ -242,7 +244,7 @@ fn a_container_is_kept_committed_and_exported() {
 fn a_bundle_runs_under_any_runtime() {
     let place = Place::new("export");
     with_image(&place, json!({"Env": ["PATH=/bin"], "Cmd": ["sh", "-c", "echo from $0 $A; id -u"], "User": "web"}));
-    place.bundle(&["export-bundle", "-e", "A=b", "it", &place.text("b")]).ok();
+    place.bundle(&["export-bundle", "it", &place.text("b"), "-e", "A=b"]).ok();
     for runtime in [rt().to_str().unwrap(), "runc", "crun"] {
         let hide = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
         let output = Command::new("unshare")

@@ -170,6 +170,9 @@ pub struct Run {
 
 #[derive(Args, Debug)]
 pub struct Pull {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Platform, where the image has several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
@@ -191,6 +194,9 @@ pub struct Pull {
 
 #[derive(Args, Debug)]
 pub struct Push {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// All tags that the repository has here
     #[arg(short, long)]
     pub all_tags: bool,
@@ -331,6 +337,9 @@ pub struct Load {
 
 #[derive(Args, Debug)]
 pub struct Import {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Instruction for the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL, ONBUILD
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,
@@ -366,13 +375,22 @@ pub struct ExportBundle {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Image, directory that is made or is empty, and what runs in the place of the image's command
-    #[arg(value_names = ["IMAGE", "DIR", "COMMAND"], num_args = 2.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
+    /// Image: a name or an id
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Directory that is made, or that is empty
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Program and its arguments, in the place of the image's command
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
+    pub command: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub struct Commit {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Instruction for the configuration, as with import
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,

@@ -1,6 +1,7 @@
 //! `bundle commit`.
 
 use anyhow::{Result, bail};
+use serde_json::json;
 
 use crate::archive;
 use crate::cli::Commit;
@@ -10,6 +11,7 @@ use crate::output;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
+    let as_json = super::as_json(args.format.as_deref())?;
     sweep(tool)?;
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
     let container = find(tool, &args.container)?;
@@ -26,5 +28,6 @@ pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
             name: name.as_ref(),
         },
     )?;
-    output::print(&format!("{id}\n"))
+    let json = || format!("{}\n", json!({"Id": id, "Name": name.as_ref().map(Reference::to_string)}));
+    output::print(&if as_json { json() } else { format!("{id}\n") })
 }

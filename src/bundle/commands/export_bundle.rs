@@ -13,13 +13,11 @@ use crate::transfer;
 
 /// Writes beside the place first: there is a whole bundle under the name, or none.
 pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
-    let (name, rest) = super::behind_flags(&args.words)?;
-    let (dir, command) = super::behind_flags(rest)?;
     let store = tool.store()?;
-    let image = super::find(tool, name)?;
+    let image = super::find(tool, &args.image)?;
     let (_, config) = store.read(&image)?;
-    spec::arguments(&config.config, args.flags.entrypoint.as_deref(), command)?;
-    let dir = std::path::absolute(dir)?;
+    spec::arguments(&config.config, args.flags.entrypoint.as_deref(), &args.command)?;
+    let dir = std::path::absolute(&args.dir)?;
     let shown = dir.display();
     if dir.exists() && std::fs::read_dir(&dir).with_context(|| format!("{shown}"))?.next().is_some() {
         bail!("{shown}: the directory is not empty");
@@ -48,7 +46,7 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
             files: &[],
             plain_user: tool.plain_user,
         };
-        let document = spec::build(&config.config, &args.flags, command, &place)?;
+        let document = spec::build(&config.config, &args.flags, &args.command, &place)?;
         std::fs::write(beside.join("config.json"), serde_json::to_vec_pretty(&document)?)
             .context("writing config.json")?;
         // An empty directory gives way to a rename.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use crate::archive;
 use crate::cli::Import;
@@ -12,6 +13,7 @@ use crate::output;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Import) -> Result<()> {
+    let as_json = super::as_json(args.format.as_deref())?;
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
     if name.as_ref().is_some_and(|it| it.digest.is_some()) {
         bail!("{}: a digest is no name to give", args.name.as_deref().unwrap_or_default());
@@ -32,5 +34,6 @@ pub fn run(tool: &Tool, args: &Import) -> Result<()> {
             name: name.as_ref(),
         },
     )?;
-    output::print(&format!("{id}\n"))
+    let json = || format!("{}\n", json!({"Id": id, "Name": name.as_ref().map(Reference::to_string)}));
+    output::print(&if as_json { json() } else { format!("{id}\n") })
 }

@@ -1,6 +1,7 @@
 //! `bundle pull`.
 
 use anyhow::{Result, bail};
+use serde_json::json;
 
 use crate::cli::Pull;
 use crate::image::Reference;
@@ -9,6 +10,7 @@ use crate::tool::Tool;
 use crate::transfer;
 
 pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
+    let as_json = super::as_json(args.format.as_deref())?;
     let platform = super::platform(args.platform.as_deref())?;
     let limit = super::limit(args.max_layer_size.as_ref())?;
     let names = args.images.iter().map(|it| it.parse()).collect::<Result<Vec<Reference>>>()?;
@@ -29,7 +31,11 @@ pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
         progress.line(&format!("Pulling {}", name.familiar()));
         let image = transfer::pull(tool, &client, &name, &platform, limit, &progress)?;
         progress.line(&format!("Digest: {}", image.digest));
-        output::print(&if args.quiet { format!("{}\n", image.id) } else { format!("{name}\n") })?;
+        output::print(&match (as_json, args.quiet) {
+            (true, _) => format!("{}\n", json!({"Id": image.id, "Digest": image.digest, "Name": name.to_string()})),
+            (false, true) => format!("{}\n", image.id),
+            (false, false) => format!("{name}\n"),
+        })?;
     }
     Ok(())
 }

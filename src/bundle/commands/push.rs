@@ -1,6 +1,7 @@
 //! `bundle push`.
 
 use anyhow::{Result, bail};
+use serde_json::json;
 
 use crate::cli::Push;
 use crate::image::Reference;
@@ -9,6 +10,7 @@ use crate::tool::Tool;
 use crate::transfer;
 
 pub fn run(tool: &Tool, args: &Push) -> Result<()> {
+    let as_json = super::as_json(args.format.as_deref())?;
     let store = tool.store()?;
     let name: Reference = args.destination.as_ref().unwrap_or(&args.image).parse()?;
     let client = super::client(&args.registry)?;
@@ -29,7 +31,9 @@ pub fn run(tool: &Tool, args: &Push) -> Result<()> {
     for (image, name) in pushes {
         progress.line(&format!("Pushing {}", name.familiar()));
         let digest = transfer::push(tool, &client, &image, &name, &progress)?;
-        if !args.quiet {
+        if as_json {
+            output::print(&format!("{}\n", json!({"Id": image.id, "Digest": digest, "Name": name.to_string()})))?;
+        } else if !args.quiet {
             output::print(&format!("{name} {digest}\n"))?;
         }
     }
