@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -24,10 +25,8 @@ pub struct Ingest {
 
 impl Ingest {
     /// What is there already, from the beginning.
-    pub fn begin(&self) -> Result<File> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+    pub fn begin(&self) -> Result<FromStart> {
+        Ok(FromStart { file: self.file.try_clone()?, at: 0 })
     }
 
     /// Throws away what there is: it was not what it should have been.
@@ -49,6 +48,20 @@ impl Write for Ingest {
     }
 }
 
+/// Reads a file from its start. A place of its own: what is written to the same descriptor goes on at another one.
+pub struct FromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
 /// A blob in the making whose digest is known only at its end. Removed when dropped.
 pub struct Spool<'a> {
     store: &'a Store,
@@ -61,10 +74,8 @@ pub struct Spool<'a> {
 
 impl Spool<'_> {
     /// The file, from its beginning.
-    pub fn begin(&self) -> Result<File> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+    pub fn begin(&self) -> Result<FromStart> {
+        Ok(FromStart { file: self.file.try_clone()?, at: 0 })
     }
 
     /// Puts it in place; its digest and size.
