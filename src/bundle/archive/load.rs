@@ -106,20 +106,26 @@ fn layout(source: &mut Source<'_>, index: &Index, entries: &[DockerEntry], platf
         let Some(mut found) = from_layout(source, descriptor, platform, 3)? else { continue };
         found.target = descriptor.digest.clone();
         found.names.extend(name_of(descriptor)?);
-        for entry in entries.iter().filter(|it| it.config.ends_with(found.document.config.digest.hex())) {
-            for tag in entry.repo_tags.iter().flatten() {
-                let name: Reference = tag.parse().context("manifest.json: RepoTags")?;
-                if !found.names.contains(&name) {
-                    found.names.push(name);
-                }
-            }
-        }
         match images.iter_mut().find(|it| it.manifest.digest == found.manifest.digest) {
             Some(same) => {
                 let new: Vec<Reference> = found.names.into_iter().filter(|it| !same.names.contains(it)).collect();
                 same.names.extend(new);
             }
             None => images.push(found),
+        }
+    }
+    // Docker's list tells images by their configurations, which several may share: where the index has a name, it
+    // knows better.
+    let mut given: Vec<Reference> = images.iter().flat_map(|it| it.names.clone()).collect();
+    for image in &mut images {
+        for entry in entries.iter().filter(|it| it.config.ends_with(image.document.config.digest.hex())) {
+            for tag in entry.repo_tags.iter().flatten() {
+                let name: Reference = tag.parse().context("manifest.json: RepoTags")?;
+                if !given.contains(&name) {
+                    given.push(name.clone());
+                    image.names.push(name);
+                }
+            }
         }
     }
     if images.is_empty() {
