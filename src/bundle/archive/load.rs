@@ -60,13 +60,14 @@ pub fn load(
         match path {
             Some(path) if !path.is_dir() => {
                 let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-                source.read(file).with_context(|| path.display().to_string())?;
+                source.read(file, limit).with_context(|| path.display().to_string())?;
             }
             Some(_) => {}
-            None => source.read(std::io::stdin().lock()).context("the archive on the standard input")?,
+            None => source.read(std::io::stdin().lock(), limit).context("the archive on the standard input")?,
         }
         let pipeline = Pipeline { overlay: tool.overlay(), limit };
-        let found = images(&mut source, platform)?;
+        let found = images(&mut source, platform)
+            .with_context(|| path.map_or("the standard input".to_owned(), |it| it.display().to_string()))?;
         found.iter().map(|image| add(tool, &pipeline, &mut source, image, progress)).collect()
     };
     let result = load();
@@ -89,6 +90,9 @@ fn images(source: &mut Source<'_>, platform: &Platform) -> Result<Vec<Found>> {
         return layout(source, &index, &entries, platform);
     }
     if docker.is_some() {
+        if entries.is_empty() {
+            bail!("manifest.json names no image");
+        }
         return entries.iter().map(|entry| docker_image(source, entry)).collect();
     }
     if source.document("repositories")?.is_some() {
@@ -235,7 +239,9 @@ fn add(
             Some(_) => {}
         }
     }
-    let config = ImageConfig::parse(&store.document(&image.document.config.digest)?, image.document.layers.len())?;
+    let id = &image.document.config.digest;
+    let config =
+        ImageConfig::parse(&store.document(id)?, image.document.layers.len()).with_context(|| format!("image {id}"))?;
     let known = config.chain_ids().iter().map(|chain| store.layer(chain)).collect::<Result<Vec<_>>>()?;
     let new = from_blobs(store, pipeline, &image.document, &config, &known, progress)?;
     let layers = pipeline.settle(store, &known, new)?;

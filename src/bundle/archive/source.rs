@@ -1,6 +1,7 @@
 //! The files of an archive or directory that is read. They come in any order, and a pipe cannot be read twice: so
 //! each file goes into the store as a blob, whose digest is then known, and what is not wanted goes again.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use crate::image::manifest::LARGEST_DOCUMENT;
 use crate::layer::compress;
 use crate::layer::tar::{Kind, Reader};
 use crate::store::Store;
+use crate::transfer::Limit;
 
 /// No archive of images has more files.
 const MOST_FILES: usize = 100_000;
@@ -35,10 +37,12 @@ impl<'a> Source<'a> {
     }
 
     /// Reads an archive, compressed or not, to its end.
-    pub fn read(&mut self, stream: impl Read) -> Result<()> {
+    pub fn read(&mut self, stream: impl Read, limit: Limit) -> Result<()> {
         let Self::Archive { store, files, links } = self else { return Ok(()) };
-        let (_, plain) = compress::decoder(stream)?;
-        read_all(store, &mut Reader::new(plain), files, links)
+        let taken = Cell::new(0);
+        let (_, plain) = compress::decoder(Counted { stream, taken: &taken })?;
+        let room = Room { limit, taken: &taken, total: 0 };
+        read_all(store, &mut Reader::new(plain), files, links, room)
     }
 
     /// Reads from a directory.
@@ -121,11 +125,45 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Counts what is read of the archive as it came, compressed or not.
+struct Counted<'a, R> {
+    stream: R,
+    taken: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.taken.set(self.taken.get() + count as u64);
+        Ok(count)
+    }
+}
+
+/// How large the files may be: each of them where the user has said so, else all of them by what has come of the
+/// archive so far.
+struct Room<'a> {
+    limit: Limit,
+    taken: &'a Cell<u64>,
+    total: u64,
+}
+
+impl Room<'_> {
+    fn take(&mut self, path: &str, file: u64, more: u64) -> Result<()> {
+        self.total += more;
+        let most = self.limit.bytes(self.taken.get());
+        if (if self.limit.0.is_some() { file } else { self.total }) > most {
+            bail!("{path}: more than {most} bytes unpacked; if you trust the archive, raise it by --max-layer-size");
+        }
+        Ok(())
+    }
+}
+
 fn read_all(
     store: &Store,
     reader: &mut Reader<impl Read>,
     files: &mut BTreeMap<String, (Digest, u64)>,
     links: &mut BTreeMap<String, String>,
+    mut room: Room<'_>,
 ) -> Result<()> {
     while let Some(entry) = reader.next()? {
         if files.len() + links.len() > MOST_FILES {
@@ -136,11 +174,14 @@ fn read_all(
             Kind::File => {
                 let path = normal(&name)?;
                 let mut spool = store.spool()?;
+                let mut size = 0;
                 loop {
                     let bytes = reader.data(u64::MAX)?;
                     if bytes.is_empty() {
                         break;
                     }
+                    size += bytes.len() as u64;
+                    room.take(&path, size, bytes.len() as u64)?;
                     spool.write_all(bytes).context("writing into the store")?;
                 }
                 links.remove(&path);
