@@ -30,9 +30,17 @@ const HIGHEST_RATIO: u64 = 100;
 const MOST_ENTRIES: u64 = 10_000_000;
 
 impl Limit {
+    /// In bytes, for something of a compressed size.
+    pub fn bytes(self, compressed: u64) -> u64 {
+        self.0.unwrap_or_else(|| HARMLESS.max(compressed.saturating_mul(HIGHEST_RATIO)))
+    }
+
     fn of(self, compressed: u64) -> Limits {
-        let bytes = self.0.unwrap_or_else(|| HARMLESS.max(compressed.saturating_mul(HIGHEST_RATIO)));
-        Limits { bytes, entries: MOST_ENTRIES, remedy: "if you trust the image, raise it by --max-layer-size" }
+        Limits {
+            bytes: self.bytes(compressed),
+            entries: MOST_ENTRIES,
+            remedy: "if you trust the image, raise it by --max-layer-size",
+        }
     }
 }
 
@@ -173,8 +181,23 @@ impl Pipeline {
         Ok((unpacked, found, counted.size))
     }
 
-    /// Settles new layers on those below them, the lowest first. `known` are those that were there.
+    /// Settles new layers on those below them, the lowest first. `known` are those that were there. On an error
+    /// nothing of the new ones is left.
     pub fn settle(
+        &self,
+        store: &Store,
+        known: &[Option<Layer>],
+        new: Vec<Option<Unsettled>>,
+    ) -> Result<Vec<Option<NewLayer>>> {
+        let dirs: Vec<String> = new.iter().flatten().map(|it| it.name.clone()).collect();
+        let settled = self.settle_each(store, known, new);
+        if settled.is_err() {
+            dirs.iter().for_each(|dir| store.discard_layer(dir));
+        }
+        settled
+    }
+
+    fn settle_each(
         &self,
         store: &Store,
         known: &[Option<Layer>],
