@@ -39,7 +39,14 @@ pub fn run(cli: Cli) -> Result<u8> {
     let tool = Tool::new(&cli.global, plain_user)?;
     // Images' files have many owners: a plain user has them in a user namespace only.
     if plain_user && touches_store(&cli.command) {
-        crate::namespace::become_root()?;
+        if let Err(error) = crate::namespace::become_root() {
+            // What keeps a container from running is never taken for its own exit status.
+            if matches!(cli.command, Command::Run(_)) {
+                crate::complain(&error);
+                return Ok(crate::container::run::FAILED);
+            }
+            return Err(error);
+        }
     }
     match cli.command {
         Command::Run(args) => return Ok(run::run(&tool, &args)),
