@@ -73,6 +73,8 @@ fn docker_loads_and_saves() {
     let tars = tars(&place);
     let wanted = by_umoci(&place, &tars);
     let daemon = Daemon::start(&place);
+    let version = daemon.docker("version --format '{{.Server.Version}}'");
+    let version: u32 = version.split('.').next().unwrap().parse().unwrap();
     for (sample, compression) in [("gzip", "+gzip"), ("zstd", "+zstd"), ("plain", "")] {
         let mut made = Layout::new(place.path(sample));
         let image = made.image(&tars, compression, arch());
@@ -86,6 +88,10 @@ fn docker_loads_and_saves() {
             let out = place.text("out");
             place.bundle(&["save", "--format", form, "-o", &out, &one, &two]).ok();
             println!("{sample} as {form}");
+            // Before 23.0 it knows no zstd: for such a daemon there is the form whose layers are plain.
+            if (sample, form) == ("zstd", "both") && version < 23 {
+                continue;
+            }
             let said = daemon.docker(&format!("load -i {out}"));
             assert!(said.contains(&one) && said.contains(&two), "{form}: {said}");
             assert_eq!(daemon.docker(&format!("image inspect --format '{{{{.Id}}}}' {two}")).trim(), id, "{form}");
