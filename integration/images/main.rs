@@ -1,5 +1,6 @@
 //! `bundle` and images, on the real binary: stores, archives, registries, faults, kills.
 
+mod archives;
 mod broken;
 mod faults;
 mod harness;

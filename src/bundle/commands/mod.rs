@@ -38,15 +38,16 @@ pub fn run(cli: Cli) -> Result<u8> {
     let plain_user = !rustix::process::geteuid().is_root();
     let tool = Tool::new(&cli.global, plain_user)?;
     // Images' files have many owners: a plain user has them in a user namespace only.
-    if plain_user && touches_store(&cli.command) {
-        if let Err(error) = crate::namespace::become_root() {
-            // What keeps a container from running is never taken for its own exit status.
-            if matches!(cli.command, Command::Run(_)) {
-                crate::complain(&error);
-                return Ok(crate::container::run::FAILED);
-            }
-            return Err(error);
+    if plain_user
+        && touches_store(&cli.command)
+        && let Err(error) = crate::namespace::become_root()
+    {
+        // What keeps a container from running is never taken for its own exit status.
+        if matches!(cli.command, Command::Run(_)) {
+            crate::complain(&error);
+            return Ok(crate::container::run::FAILED);
         }
+        return Err(error);
     }
     match cli.command {
         Command::Run(args) => return Ok(run::run(&tool, &args)),

@@ -192,7 +192,9 @@ impl Pipeline {
         let dirs: Vec<String> = new.iter().flatten().map(|it| it.name.clone()).collect();
         let settled = self.settle_each(store, known, new);
         if settled.is_err() {
-            dirs.iter().for_each(|dir| store.discard_layer(dir));
+            for dir in &dirs {
+                store.discard_layer(dir);
+            }
         }
         settled
     }
