@@ -266,7 +266,7 @@ fn bombs_end_at_the_limit() {
     let place = Place::new("bomb");
     let bomb = place.text("bomb");
     std::fs::write(place.path("bomb.py"), BOMB).unwrap();
-    sh(&format!("python3 {}.py > {bomb}", bomb));
+    sh(&format!("python3 {bomb}.py > {bomb}"));
     let bytes = std::fs::read(&bomb).unwrap();
     assert!(bytes.len() < 12 << 20, "{}", bytes.len());
     let mut made = Layout::new(place.path("in"));

@@ -37,7 +37,7 @@ impl Daemon {
             command.args(&version).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
         };
         while !ready() {
-            let waits = began.elapsed() < Duration::from_secs(60) && daemon.child.try_wait().unwrap().is_none();
+            let waits = began.elapsed() < Duration::from_mins(1) && daemon.child.try_wait().unwrap().is_none();
             let log = || std::fs::read_to_string(place.path("docker.log")).unwrap_or_default();
             assert!(waits, "the daemon does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(200));

@@ -117,7 +117,7 @@ fn what_podman_writes() {
             let (id, digest) = skopeo(&place, &format!("{transport}:{out}"));
             let store = format!("{sample}-{form}");
             place.bundle_in(&store, &["load", "-q", "-i", &out]).ok();
-            assert_eq!(ids(&place, &store), [id.clone()]);
+            assert_eq!(ids(&place, &store), std::slice::from_ref(&id));
             let found = known(&place, &store, &id);
             assert_eq!(found.2, names.split(' ').collect::<Vec<_>>(), "{store}");
             if form != "docker-archive" {
@@ -179,7 +179,7 @@ fn an_index_as_buildx_writes_it() {
         let (id, digest, names) = known(&place, store, "team/app:1");
         assert_eq!(digest, own["digest"].as_str().unwrap());
         assert_eq!(names, ["team/app:1", "team/app:latest"]);
-        assert_eq!(ids(&place, store), [id.clone()], "neither the other platform nor the attestation");
+        assert_eq!(ids(&place, store), std::slice::from_ref(&id), "neither the other platform nor the attestation");
         same_files(&place, store, &id, &wanted, store);
         place.bundle_in(store, &["load", "-q", "--platform", "linux/riscv64", "-i", &input]).ok();
         let (_, digest, _) = known(&place, store, "team/app:1");

@@ -246,4 +246,23 @@ mod tests {
         }
         assert!(super::normal("../x").is_err() && super::normal("a/../../x").is_err());
     }
+
+    #[test]
+    fn files_have_as_much_room_as_has_come_of_the_archive() {
+        use super::{Cell, Limit, Room};
+        let taken = Cell::new(1 << 20);
+        // By themselves all files together, and never less than a GiB.
+        let mut room = Room { limit: Limit(None), taken: &taken, total: 0 };
+        room.take("a", 1 << 29, 1 << 29).unwrap();
+        room.take("b", 1 << 29, 1 << 29).unwrap();
+        let error = room.take("c", 1, 1).unwrap_err().to_string();
+        assert!(error.starts_with("c: more than 1073741824 bytes") && error.contains("--max-layer-size"), "{error}");
+        taken.set(20 << 20);
+        room.take("d", 1, 1).unwrap();
+        // As the user says, each of them.
+        let mut room = Room { limit: Limit(Some(10)), taken: &taken, total: 0 };
+        room.take("a", 10, 10).unwrap();
+        room.take("b", 10, 10).unwrap();
+        assert!(room.take("b", 11, 1).is_err());
+    }
 }
