@@ -126,6 +126,17 @@ fn dockers_archives() {
     let other = config(&[digest(&noise)]);
     let input = docker(&place, &entry, &[("c.json", &other), ("l.tar", &noise)]);
     refused(&place, &input, &digest(&noise));
+    // A hard link to what no layer has.
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    builder.append_link(&mut header, "b", "missing").unwrap();
+    let dangling = builder.into_inner().unwrap();
+    let other = config(&[digest(&layer), digest(&dangling)]);
+    let entry = json!({"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar", "m.tar"]});
+    let input = docker(&place, &entry, &[("c.json", &other), ("l.tar", &layer), ("m.tar", &dangling)]);
+    refused(&place, &input, "missing");
     for name in ["", "A:1", "a b:1", "../x", "a:1@sha256:0"] {
         let entry = json!({"Config": "c.json", "RepoTags": [name], "Layers": ["l.tar"]});
         let input = docker(&place, &entry, &[("c.json", &good), ("l.tar", &layer)]);
@@ -261,9 +272,8 @@ member = squeeze.compress(bytes(64 << 20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
 for _ in range(160): out.write(member)
 ";
 
-#[test]
-fn bombs_end_at_the_limit() {
-    let place = Place::new("bomb");
+/// A layout of an image whose only layer is the bomb; the layer's digest.
+fn bomb(place: &Place) -> String {
     let bomb = place.text("bomb");
     std::fs::write(place.path("bomb.py"), BOMB).unwrap();
     sh(&format!("python3 {bomb}.py > {bomb}"));
@@ -275,12 +285,26 @@ fn bombs_end_at_the_limit() {
     let document = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
     let image = made.blob(MANIFEST, document.to_string().as_bytes());
     made.add(&image, &["bomb:1"]);
+    layer["digest"].as_str().unwrap().to_owned()
+}
 
+/// A hundred times what came is nearly a GiB, and a GiB is no bomb.
+#[test]
+fn a_bomb_ends_at_a_gib() {
+    let place = Place::new("bomb");
+    let layer = bomb(&place);
     let said = refused(&place, &place.text("in"), "--max-layer-size");
-    assert!(said.contains(layer["digest"].as_str().unwrap()), "{said}");
-    for (limit, bytes) in [("1m", 1 << 20), ("1100m", 1100 << 20)] {
+    assert!(said.contains(&layer), "{said}");
+}
+
+#[test]
+fn the_limit_is_lowered_and_raised() {
+    let place = Place::new("limit");
+    let layer = bomb(&place);
+    for (limit, bytes) in [("1m", 1 << 20), ("5m", 5 << 20)] {
         let words = ["load", "-q", "--max-layer-size", limit, "-i", &place.text("in")];
-        place.bundle(&words).fails(1, &format!("{bytes}"));
+        let done = place.bundle(&words).fails(1, &format!("{bytes}"));
+        assert!(done.err.contains(&layer), "{}", done.err);
         nothing_in(&place, "store", limit);
     }
     // A small one: the limit is a number of bytes, and one more is too many.
