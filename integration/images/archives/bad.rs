@@ -134,8 +134,8 @@ fn dockers_archives() {
     builder.append_link(&mut header, "b", "missing").unwrap();
     let dangling = builder.into_inner().unwrap();
     let other = config(&[digest(&layer), digest(&dangling)]);
-    let entry = json!({"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar", "m.tar"]});
-    let input = docker(&place, &entry, &[("c.json", &other), ("l.tar", &layer), ("m.tar", &dangling)]);
+    let linked = json!({"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar", "m.tar"]});
+    let input = docker(&place, &linked, &[("c.json", &other), ("l.tar", &layer), ("m.tar", &dangling)]);
     refused(&place, &input, "missing");
     for name in ["", "A:1", "a b:1", "../x", "a:1@sha256:0"] {
         let entry = json!({"Config": "c.json", "RepoTags": [name], "Layers": ["l.tar"]});
