@@ -59,47 +59,54 @@ pub fn import(tool: &Tool, import: Import<'_>) -> Result<Digest> {
     let pipeline = Pipeline { overlay: tool.overlay(), limit: import.limit };
     let mut ignore = |_| Ok(());
     let incoming = Incoming::new(&layer, Box::new(store.blob(&layer.digest)?), None, &mut ignore);
-    let new = match pipeline.unpack(store, incoming, &layer, None) {
-        Ok(new) => new,
-        Err(error) => {
-            drop(making);
-            store.discard_blobs([&layer.digest]);
-            return Err(error).with_context(|| format!("importing {}", import.from));
-        }
-    };
-    let diff_id = new.diff_id().clone();
-    let config = ImageConfig {
-        created: Some(output::time(created)),
-        architecture: import.platform.architecture,
-        os: import.platform.os,
-        variant: import.platform.variant,
-        config: execution,
-        rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
-        history: vec![History {
+    let mut made = vec![layer.digest.clone()];
+    let make = || -> Result<Digest> {
+        let new =
+            pipeline.unpack(store, incoming, &layer, None).with_context(|| format!("importing {}", import.from))?;
+        let diff_id = new.diff_id().clone();
+        let config = ImageConfig {
             created: Some(output::time(created)),
-            comment: Some(import.message.map_or_else(|| format!("Imported from {}", import.from), str::to_owned)),
-            ..History::default()
-        }],
-        ..ImageConfig::default()
+            architecture: import.platform.architecture,
+            os: import.platform.os,
+            variant: import.platform.variant,
+            config: execution,
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+            history: vec![History {
+                created: Some(output::time(created)),
+                comment: Some(import.message.map_or_else(|| format!("Imported from {}", import.from), str::to_owned)),
+                ..History::default()
+            }],
+            ..ImageConfig::default()
+        };
+        let bytes = serde_json::to_vec(&config)?;
+        made.push(Digest::of(&bytes));
+        store.put(&bytes)?;
+        let document = Manifest::new(Descriptor::of(oci::CONFIG, &bytes), vec![layer]);
+        let bytes = serde_json::to_vec(&document)?;
+        made.push(Digest::of(&bytes));
+        store.put(&bytes)?;
+        let manifest = Descriptor::of(oci::MANIFEST, &bytes);
+        let known = [store.layer(&config.chain_ids()[0])?];
+        let layers =
+            pipeline.settle(store, &known, vec![Some(new)]).with_context(|| format!("importing {}", import.from))?;
+        let names: Vec<(String, Digest)> =
+            import.name.iter().map(|it| (it.to_string(), manifest.digest.clone())).collect();
+        if !store.commit(&NewImage {
+            manifest: &manifest,
+            document: &document,
+            config: &config,
+            layers: &layers,
+            names: &names,
+        })? {
+            bail!("what the image is made of has been removed by another bundle meanwhile: import it again");
+        }
+        Ok(document.config.digest)
     };
-    let bytes = serde_json::to_vec(&config)?;
-    store.put(&bytes)?;
-    let document = Manifest::new(Descriptor::of(oci::CONFIG, &bytes), vec![layer]);
-    let bytes = serde_json::to_vec(&document)?;
-    store.put(&bytes)?;
-    let manifest = Descriptor::of(oci::MANIFEST, &bytes);
-    let known = [store.layer(&config.chain_ids()[0])?];
-    let layers = pipeline.settle(store, &known, vec![Some(new)])?;
-    let names: Vec<(String, Digest)> = import.name.iter().map(|it| (it.to_string(), manifest.digest.clone())).collect();
-    if !store.commit(&NewImage {
-        manifest: &manifest,
-        document: &document,
-        config: &config,
-        layers: &layers,
-        names: &names,
-    })? {
-        bail!("what the image is made of has been removed by another bundle meanwhile: import it again");
-    }
+    let result = make();
     drop(making);
-    Ok(document.config.digest)
+    // What was made for an image that never was is of no use.
+    if result.is_err() {
+        store.discard_blobs(&made);
+    }
+    result
 }
