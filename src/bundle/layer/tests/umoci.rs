@@ -280,19 +280,8 @@ fn a_whole_debian() {
 
 /// The archive of a small Debian, made at the first use.
 fn debian() -> PathBuf {
-    let cache = Path::new("/var/cache/rt-tests");
-    let archive = cache.join("debian-bookworm-minbase.tar");
-    if !archive.exists() {
-        let mirror = std::env::var("GUEST_MIRROR").unwrap_or("http://deb.debian.org/debian".into());
-        let script = r#"
-            new=$(mktemp -d); trap 'rm -rf "$new"' EXIT
-            debootstrap --variant=minbase bookworm "$new/x" "$2" >/dev/null
-            tar -C "$new/x" --xattrs -cf "$new/x.tar" .
-            cp "$new/x.tar" "$1.$$" && mv "$1.$$" "$1"
-        "#;
-        fs::create_dir_all(cache).unwrap();
-        let status = Command::new("bash").args(["-euc", script, "sh"]).arg(&archive).arg(&mirror).status();
-        assert!(status.is_ok_and(|status| status.success()), "debootstrap from {mirror} has failed");
-    }
-    archive
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integration/images/debian");
+    let output = Command::new(script).output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().into()
 }
