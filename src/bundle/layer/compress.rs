@@ -41,7 +41,7 @@ impl Compression {
             [0x1f, 0x9d, ..] => "compress (.Z)",
             _ => return Ok(Self::None),
         };
-        bail!("the layer is compressed with {other}; layers are tar, plain or compressed with gzip or zstd")
+        bail!("it is compressed with {other}; archives and layers are read plain, or compressed with gzip or zstd")
     }
 }
 
