@@ -134,6 +134,22 @@ pub struct RegistryFlags {
     pub tls_verify: Option<bool>,
 }
 
+/// How large a layer may be.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LimitFlag {
+    /// Most that one layer may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
+    #[arg(long, value_name = "BYTES")]
+    pub max_layer_size: Option<String>,
+}
+
+/// The form of a result that is no table.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FormatFlag {
+    /// `text` or `json`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub struct Run {
@@ -170,9 +186,8 @@ pub struct Run {
 
 #[derive(Args, Debug)]
 pub struct Pull {
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
     /// Platform, where the image has several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
@@ -182,9 +197,8 @@ pub struct Pull {
     /// Print the image's id and nothing else
     #[arg(short, long)]
     pub quiet: bool,
-    /// Most that one layer may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
-    #[arg(long, value_name = "BYTES")]
-    pub max_layer_size: Option<String>,
+    #[command(flatten)]
+    pub limit: LimitFlag,
     #[command(flatten)]
     pub registry: RegistryFlags,
     /// Images to fetch
@@ -194,9 +208,8 @@ pub struct Pull {
 
 #[derive(Args, Debug)]
 pub struct Push {
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
     /// All tags that the repository has here
     #[arg(short, long)]
     pub all_tags: bool,
@@ -246,9 +259,8 @@ pub struct Rmi {
     /// Keep the image itself when its last name goes
     #[arg(long)]
     pub no_prune: bool,
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
     /// Images: names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
@@ -327,19 +339,16 @@ pub struct Load {
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
-    /// Most that one layer may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
-    #[arg(long, value_name = "BYTES")]
-    pub max_layer_size: Option<String>,
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub limit: LimitFlag,
+    #[command(flatten)]
+    pub format: FormatFlag,
 }
 
 #[derive(Args, Debug)]
 pub struct Import {
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
     /// Instruction for the configuration: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL, ONBUILD
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,
@@ -349,9 +358,8 @@ pub struct Import {
     /// Platform in the configuration [default: this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
-    /// Most that it may be, unpacked [default: 1 GiB or 100 times its compressed size, whichever is more]
-    #[arg(long, value_name = "BYTES")]
-    pub max_layer_size: Option<String>,
+    #[command(flatten)]
+    pub limit: LimitFlag,
     /// Tar, plain or compressed with gzip or zstd; `-` is the standard input
     pub file: String,
     /// Name of the image
@@ -388,9 +396,8 @@ pub struct ExportBundle {
 
 #[derive(Args, Debug)]
 pub struct Commit {
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
     /// Instruction for the configuration, as with import
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,
@@ -501,9 +508,8 @@ pub struct Prune {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
 }
 
 #[derive(Subcommand, Debug)]
@@ -518,7 +524,6 @@ pub struct StoreCheck {
     /// Remove what is damaged, so that it can be fetched again
     #[arg(long)]
     pub repair: bool,
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    #[command(flatten)]
+    pub format: FormatFlag,
 }

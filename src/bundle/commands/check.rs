@@ -9,7 +9,7 @@ use crate::tool::Tool;
 
 /// Exit status 1 where there is a fault that was not repaired.
 pub fn run(tool: &Tool, args: &StoreCheck) -> Result<u8> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let mut bytes = 0;
     let faults = tool.store()?.check(args.repair, &mut |size| bytes += size)?;
     let left = faults.iter().filter(|it| !it.repaired).count();

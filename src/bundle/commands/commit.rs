@@ -11,7 +11,7 @@ use crate::output;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     sweep(tool)?;
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
     let container = find(tool, &args.container)?;

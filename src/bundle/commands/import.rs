@@ -13,7 +13,7 @@ use crate::output;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Import) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
     if name.as_ref().is_some_and(|it| it.digest.is_some()) {
         bail!("{}: a digest is no name to give", args.name.as_deref().unwrap_or_default());
@@ -30,7 +30,7 @@ pub fn run(tool: &Tool, args: &Import) -> Result<()> {
             changes: &args.change,
             message: args.message.as_deref(),
             platform: super::platform(args.platform.as_deref())?,
-            limit: super::limit(args.max_layer_size.as_ref())?,
+            limit: super::limit(&args.limit)?,
             name: name.as_ref(),
         },
     )?;

@@ -9,9 +9,9 @@ use crate::output::{self, progress::Progress};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Load) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let platform = super::platform(args.platform.as_deref())?;
-    let limit = super::limit(args.max_layer_size.as_ref())?;
+    let limit = super::limit(&args.limit)?;
     if args.input.is_none() && rustix::termios::isatty(std::io::stdin()) {
         bail!("name an archive by --input, or give it on the standard input");
     }

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::{Cli, Command, Manifest, RegistryFlags, StoreCommand};
+use crate::cli::{Cli, Command, FormatFlag, LimitFlag, Manifest, RegistryFlags, StoreCommand};
 use crate::container::{demo, units};
 use crate::image::manifest::Platform;
 use crate::registry::{Client, Credentials, Settings};
@@ -102,8 +102,8 @@ fn platform(text: Option<&str>) -> Result<Platform> {
     text.map_or_else(|| Ok(Platform::host()), |text| Platform::parse(text).context("--platform"))
 }
 
-fn limit(text: Option<&String>) -> Result<Limit> {
-    Ok(Limit(text.map(|text| units::bytes(text).context("--max-layer-size")).transpose()?))
+fn limit(flag: &LimitFlag) -> Result<Limit> {
+    Ok(Limit(flag.max_layer_size.as_ref().map(|text| units::bytes(text).context("--max-layer-size")).transpose()?))
 }
 
 /// An image by name or id; the demonstration's is always there.
@@ -131,8 +131,8 @@ fn behind_flags(words: &[String]) -> Result<(&str, &[String])> {
 }
 
 /// What `--format` may be where there are no fields to pick from.
-fn as_json(format: Option<&str>) -> Result<bool> {
-    match format {
+fn as_json(flag: &FormatFlag) -> Result<bool> {
+    match flag.format.as_deref() {
         None | Some("text") => Ok(false),
         Some("json") => Ok(true),
         Some(other) => bail!("--format {other:?}: known are text and json"),

@@ -14,7 +14,7 @@ use crate::tool::Tool;
 
 /// Says what would go, asks, and does it.
 pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let store = tool.store()?;
     sweep(tool)?;
     let containers: Vec<_> =

@@ -10,9 +10,9 @@ use crate::tool::Tool;
 use crate::transfer;
 
 pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let platform = super::platform(args.platform.as_deref())?;
-    let limit = super::limit(args.max_layer_size.as_ref())?;
+    let limit = super::limit(&args.limit)?;
     let names = args.images.iter().map(|it| it.parse()).collect::<Result<Vec<Reference>>>()?;
     let client = super::client(&args.registry)?;
     let mut wanted = Vec::new();

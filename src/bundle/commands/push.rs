@@ -10,7 +10,7 @@ use crate::tool::Tool;
 use crate::transfer;
 
 pub fn run(tool: &Tool, args: &Push) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let store = tool.store()?;
     let name: Reference = args.destination.as_ref().unwrap_or(&args.image).parse()?;
     let client = super::client(&args.registry)?;

@@ -12,7 +12,7 @@ use crate::tool::Tool;
 
 /// Each image for itself: one that cannot go keeps no other one. The last error is the command's.
 pub fn run(tool: &Tool, args: &Rmi) -> Result<()> {
-    let as_json = super::as_json(args.format.as_deref())?;
+    let as_json = super::as_json(&args.format)?;
     let store = tool.store()?;
     sweep(tool)?;
     let mut failed = None;

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -182,7 +183,8 @@ impl<'a> Container<'a> {
         let log = self.dir.join("runtime.log");
         let stdin = if options.interactive { Stdio::inherit() } else { Stdio::null() };
         let signals = Signals::block()?;
-        let mut command = self.tool.runtime_command();
+        self.tool.make_runtime_dir(&self.id)?;
+        let mut command = self.tool.runtime_command(&self.id);
         command
             .arg("--log")
             .arg(&log)
@@ -222,6 +224,7 @@ impl<'a> Container<'a> {
 
     fn ended(&self, status: u8) -> Result<()> {
         unmount(&self.dir);
+        self.tool.remove_runtime_dir(&self.id);
         tidy(&self.dir.join("upper"))?;
         self.store.write(|db| {
             db.execute("UPDATE containers SET exit_status = ?2 WHERE id = ?1", params![self.id, status])?;
@@ -231,6 +234,7 @@ impl<'a> Container<'a> {
 
     fn remove(&self) -> Result<()> {
         unmount(&self.dir);
+        self.tool.remove_runtime_dir(&self.id);
         remove(self.store, &self.id)
     }
 }
@@ -257,8 +261,9 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             Ok(None) => continue,
             Err(_) => None,
         };
-        let _ =
-            tool.runtime_command().args(["delete", "--force", &id]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+        let mut delete = tool.runtime_command(&id);
+        let _ = delete.args(["delete", "--force", &id]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+        tool.remove_runtime_dir(&id);
         if auto_remove || held.is_none() {
             remove(store, &id)?;
         } else {
@@ -475,12 +480,35 @@ impl Signals {
     }
 }
 
-/// The runtime's command line so far.
+/// The runtime, with a state directory for each container: what one leaves there goes with it, and no other is in it.
 impl Tool {
-    /// The runtime with its state directory.
-    pub fn runtime_command(&self) -> Command {
+    fn runtime_dir(&self, id: &str) -> PathBuf {
+        self.state_dir().join(id)
+    }
+
+    fn runtime_command(&self, id: &str) -> Command {
         let mut command = Command::new(&self.runtime);
-        command.arg("--root").arg(self.state_dir().join("runtime"));
+        command.arg("--root").arg(self.runtime_dir(id));
         command
+    }
+
+    fn make_runtime_dir(&self, id: &str) -> Result<()> {
+        let dir = self.runtime_dir(id);
+        let make = || std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir);
+        let mut made = make();
+        for _ in 0..100 {
+            match &made {
+                // Another container's end has just removed what lies above.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => made = make(),
+                _ => break,
+            }
+        }
+        made.with_context(|| format!("making {}", dir.display()))
+    }
+
+    /// The last one also removes the directory that they are all in.
+    fn remove_runtime_dir(&self, id: &str) {
+        let _ = std::fs::remove_dir_all(self.runtime_dir(id));
+        let _ = std::fs::remove_dir(self.state_dir());
     }
 }

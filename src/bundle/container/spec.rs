@@ -192,7 +192,7 @@ pub fn build(image: &Execution, flags: &Flags, command: &[String], place: &Place
     }
 
     let mut linux = Map::new();
-    linux.insert("namespaces".into(), namespaces(flags, place)?);
+    linux.insert("namespaces".into(), namespaces(flags)?);
     linux.insert("resources".into(), resources(flags, place)?);
     if let Some(cgroup) = &place.cgroup {
         linux.insert("cgroupsPath".into(), json!(cgroup));
@@ -364,7 +364,7 @@ fn ulimits(flags: &Flags) -> Result<Vec<Value>> {
     limits.collect()
 }
 
-fn namespaces(flags: &Flags, place: &Place<'_>) -> Result<Value> {
+fn namespaces(flags: &Flags) -> Result<Value> {
     let mut list = vec!["mount"];
     for (flag, name, value) in [
         ("--pid", "pid", &flags.pid),
@@ -381,8 +381,6 @@ fn namespaces(flags: &Flags, place: &Place<'_>) -> Result<Value> {
         "host" => {}
         other => bail!("--network {other:?}: known are none and host"),
     }
-    // A plain user is in a user namespace already, which owns the container's.
-    let _ = place.plain_user;
     Ok(list.iter().map(|it| json!({"type": it})).collect())
 }
 
