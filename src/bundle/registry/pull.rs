@@ -1,7 +1,7 @@
 //! Manifests: fetched, looked up, and checked against their names.
 
 use anyhow::Result;
-use ureq::http::{HeaderName, Method, header};
+use ureq::http::{HeaderName, header};
 
 use super::Client;
 use super::config::Endpoint;
@@ -22,18 +22,6 @@ pub struct Fetched {
     pub bytes: Vec<u8>,
     /// Its name: the reference's, else of the algorithm that the registry uses.
     pub digest: Digest,
-}
-
-/// What is known of a manifest without fetching it. Nothing of it is verified.
-#[derive(Clone, Debug)]
-#[allow(dead_code)] // no command asks yet
-pub struct Head {
-    /// Its `Content-Type`.
-    pub media_type: Option<String>,
-    /// Its name, if the registry tells.
-    pub digest: Option<Digest>,
-    /// Its size in bytes, if the registry tells.
-    pub size: Option<u64>,
 }
 
 impl Client {
@@ -58,26 +46,6 @@ impl Client {
             }
             Ok(Fetched { media_type, bytes, digest })
         })
-    }
-
-    /// Looks a manifest up without fetching it. `None` if there is none.
-    #[allow(dead_code)] // no command asks yet
-    pub fn head_manifest(&self, reference: &Reference) -> Result<Option<Head>> {
-        let what = format!("manifest of {reference}");
-        let found = self.each_place(reference, |endpoint, repository| {
-            let path = format!("/v2/{repository}/manifests/{}", reference.target());
-            let scopes = [scope(repository, "pull")];
-            let ask = Ask {
-                method: Method::HEAD,
-                headers: accepted(),
-                repository: Some(repository),
-                ..Ask::get(&what, &path, &scopes)
-            };
-            let answer = self.ask(endpoint, &ask)?;
-            let digest = answer.header(&CONTENT_DIGEST).and_then(|it| it.parse().ok());
-            Ok(Head { media_type: media_type(&answer), digest, size: answer.length() })
-        });
-        absent_is_none(found)
     }
 
     /// Asks each place that may have something, in order; the failure is the registry's own.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ureq::http::{HeaderName, Method, StatusCode, Uri, header};
 
 use super::config::Endpoint;
@@ -126,26 +126,6 @@ impl Client {
         let answer = self.ask(&endpoint, &ask)?;
         agreed(&what, &answer, &digest)?;
         Ok(digest)
-    }
-
-    /// Deletes a manifest by its digest, or the tag where the reference has no digest and the registry allows it.
-    #[allow(dead_code)] // no command asks yet
-    pub fn delete_manifest(&self, reference: &Reference) -> Result<()> {
-        let endpoint = self.itself(&reference.registry)?;
-        let repository = endpoint.repository(&reference.repository);
-        let what = format!("deletion of {reference}");
-        let path = format!("/v2/{repository}/manifests/{}", reference.target());
-        let scopes = [scope(&repository, "delete")];
-        let ask = Ask {
-            method: Method::DELETE,
-            repository: Some(&repository),
-            good: &[200, 202, 204],
-            ..Ask::get(&what, &path, &scopes)
-        };
-        self.ask(&endpoint, &ask)
-            .map(|_| ())
-            .map_err(anyhow::Error::from)
-            .context("the registry did not delete it (it must allow deletion, and most want a digest, not a tag)")
     }
 }
 

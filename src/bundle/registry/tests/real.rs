@@ -18,10 +18,6 @@ fn what_was_pushed_is_pulled_listed_mounted_and_deleted() {
     assert_eq!((fetched.digest.clone(), fetched.media_type.as_deref()), (digest.clone(), Some(oci::MANIFEST)));
     let by_digest = name(&registry.host, &format!("a/b@{digest}"));
     assert_eq!(client.manifest(&by_digest).unwrap().bytes, fetched.bytes);
-    let head = client.head_manifest(&tagged).unwrap().unwrap();
-    assert_eq!((head.digest, head.size), (Some(digest.clone()), Some(fetched.bytes.len() as u64)));
-    assert!(client.head_manifest(&name(&registry.host, "a/b:v2")).unwrap().is_none());
-
     assert_eq!(fetch(&client, &tagged, &layer, 0).unwrap(), bytes);
     assert_eq!(fetch(&client, &tagged, &layer, 299_990).unwrap(), bytes[299_990..]);
     assert_eq!(fetch(&client, &tagged, &layer, 300_000).unwrap(), b"");
@@ -46,10 +42,9 @@ fn what_was_pushed_is_pulled_listed_mounted_and_deleted() {
     let found = client.search(&registry.host, "A/", 10).unwrap();
     assert_eq!(found.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["a/b"]);
 
-    client.delete_manifest(&by_digest).unwrap();
-    let (kind, told) = failure(client.manifest(&tagged));
+    let (kind, told) = failure(client.manifest(&name(&registry.host, "a/b:v4")));
     assert_eq!(kind, Kind::NotFound);
-    assert!(told.contains("a/b:v1") && told.contains("MANIFEST_UNKNOWN") && told.contains("check the name"), "{told}");
+    assert!(told.contains("a/b:v4") && told.contains("MANIFEST_UNKNOWN") && told.contains("check the name"), "{told}");
     assert_eq!(failure(client.tags(&name(&registry.host, "none"))).0, Kind::NotFound);
 }
 
@@ -216,7 +211,7 @@ fn an_index_is_asked_for_and_comes_as_one() {
     let client = plain();
     let reference = name(&registry.host, "a:all");
     let (one, _) = push(&client, &name(&registry.host, "a:one"), b"layer");
-    let size = client.head_manifest(&name(&registry.host, "a:one")).unwrap().unwrap().size.unwrap();
+    let size = client.manifest(&name(&registry.host, "a:one")).unwrap().bytes.len();
     for media_type in [oci::INDEX, crate::image::manifest::docker::INDEX] {
         let manifests = [serde_json::json!({
             "mediaType": oci::MANIFEST, "digest": one, "size": size, "platform": {"os": "linux", "architecture": "amd64"}
