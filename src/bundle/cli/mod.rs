@@ -2,6 +2,8 @@
 //! definitions: completions and man pages are made of them by ../../contrib/generate.
 
 pub mod flags;
+pub mod moment;
+pub mod watch;
 
 use std::path::PathBuf;
 
@@ -92,6 +94,9 @@ pub enum Command {
     /// Remove containers that have ended
     #[command(after_help = "Example: bundle rm web")]
     Rm(Rm),
+    /// Show what a container has written
+    #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
+    Logs(watch::Logs),
     /// Keep the password of a registry
     #[command(after_help = "Example: bundle login -u me --password-stdin registry.example.org < password")]
     Login(Login),

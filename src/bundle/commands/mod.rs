@@ -10,6 +10,7 @@ mod import;
 mod inspect;
 mod load;
 mod login;
+mod logs;
 mod manifest;
 mod prune;
 mod pull;
@@ -65,6 +66,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::ExportBundle(args) => export_bundle::run(&tool, &args),
         Command::Commit(args) => commit::run(&tool, &args),
         Command::Rm(args) => rm::run(&tool, &args),
+        Command::Logs(args) => logs::run(&tool, &args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),
         Command::Search(args) => search::search(&args),

@@ -1,0 +1,27 @@
+//! The flags of the commands that look at containers: `logs`, `events`, `stats`, `metrics`, `top`; and of `cp`.
+
+use clap::Args;
+
+#[derive(Args, Debug)]
+pub struct Logs {
+    /// Wait for more, until the container ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many lines from the end, or `all`
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all")]
+    pub tail: String,
+    /// Only lines from this time on: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only lines until this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Each line's time in front of it
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Refused: logs have no further attributes here
+    #[arg(long, hide = true)]
+    pub details: bool,
+    /// Container: a name or an id
+    pub container: String,
+}

@@ -1,0 +1,41 @@
+//! `bundle logs`.
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+
+use crate::cli::moment;
+use crate::cli::watch::Logs;
+use crate::container::log::{self, Options};
+use crate::container::run::find;
+use crate::tool::Tool;
+
+pub fn run(tool: &Tool, args: &Logs) -> Result<()> {
+    let options = options(args)?;
+    let container = find(tool, &args.container)?;
+    let dir = tool.store()?.root().join("containers").join(&container.id).join("log");
+    let mut ended = || !find(tool, &container.id).is_ok_and(|it| it.running);
+    log::read(&dir, &options, &mut std::io::stdout().lock(), &mut std::io::stderr().lock(), &mut ended)
+        .with_context(|| format!("the logs of container {}", container.name))
+}
+
+fn options(args: &Logs) -> Result<Options> {
+    if args.details {
+        bail!("--details: logs have no further attributes here; leave it away");
+    }
+    let now = Timestamp::now();
+    let moment = |flag: &str, text: &Option<String>| {
+        text.as_ref().map(|it| moment::parse(it, now).with_context(|| flag.to_owned())).transpose()
+    };
+    let tail = match args.tail.as_str() {
+        "all" => None,
+        number => Some(number.parse().ok().with_context(|| format!("--tail {number:?}: a number of lines, or all"))?),
+    };
+    Ok(Options {
+        follow: args.follow,
+        tail,
+        since: moment("--since", &args.since)?,
+        until: moment("--until", &args.until)?,
+        timestamps: args.timestamps,
+        only: None,
+    })
+}
