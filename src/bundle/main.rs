@@ -6,6 +6,7 @@ mod archive;
 mod cli;
 mod commands;
 mod container;
+mod events;
 mod image;
 mod layer;
 mod namespace;

@@ -97,6 +97,9 @@ pub enum Command {
     /// Show what a container has written
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),
+    /// Show what happens, as it happens
+    #[command(after_help = "Example: bundle events --since 10m --filter container=web --format json")]
+    Events(watch::Events),
     /// Keep the password of a registry
     #[command(after_help = "Example: bundle login -u me --password-stdin registry.example.org < password")]
     Login(Login),

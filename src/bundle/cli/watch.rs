@@ -25,3 +25,19 @@ pub struct Logs {
     /// Container: a name or an id
     pub container: String,
 }
+
+#[derive(Args, Debug)]
+pub struct Events {
+    /// What has happened from this time on, too: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Until this time, and no longer
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// `type=`, `event=`, `container=`, `image=`, `volume=`, `network=`, `label=`, `scope=`
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// `json`, or a template such as `{{.Type}} {{.Action}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::archive;
 use crate::cli::Import;
+use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::output;
 use crate::tool::Tool;
@@ -34,6 +35,8 @@ pub fn run(tool: &Tool, args: &Import) -> Result<()> {
             name: name.as_ref(),
         },
     )?;
+    let shown = name.as_ref().map_or_else(|| id.to_string(), Reference::familiar);
+    events::append(tool.store()?.root(), Kind::Image, "import", &id.to_string(), &[("name", &shown)]);
     let json = || format!("{}\n", json!({"Id": id, "Name": name.as_ref().map(Reference::to_string)}));
     output::print(&if as_json { json() } else { format!("{id}\n") })
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::archive;
 use crate::cli::Load;
+use crate::events::{self, Kind};
 use crate::output::{self, progress::Progress};
 use crate::tool::Tool;
 
@@ -16,6 +17,9 @@ pub fn run(tool: &Tool, args: &Load) -> Result<()> {
         bail!("name an archive by --input, or give it on the standard input");
     }
     for loaded in archive::load(tool, args.input.as_deref(), &platform, limit, &Progress::new(args.quiet))? {
+        let id = loaded.id.to_string();
+        let name = loaded.names.first().map_or_else(|| id.clone(), crate::image::Reference::familiar);
+        events::append(tool.store()?.root(), Kind::Image, "load", &id, &[("name", &name)]);
         if as_json {
             let names: Vec<String> = loaded.names.iter().map(crate::image::Reference::familiar).collect();
             output::print(&format!("{}\n", json!({"Id": loaded.id, "Names": names})))?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod commit;
+mod events;
 mod export;
 mod export_bundle;
 mod history;
@@ -66,6 +67,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::ExportBundle(args) => export_bundle::run(&tool, &args),
         Command::Commit(args) => commit::run(&tool, &args),
         Command::Rm(args) => rm::run(&tool, &args),
+        Command::Events(args) => events::run(&tool, &args),
         Command::Logs(args) => logs::run(&tool, &args),
         Command::Login(args) => login::login(&args),
         Command::Logout(args) => login::logout(&args),

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::Pull;
+use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::output::{self, progress::Progress};
 use crate::tool::Tool;
@@ -30,6 +31,8 @@ pub fn run(tool: &Tool, args: &Pull) -> Result<()> {
     for name in wanted {
         progress.line(&format!("Pulling {}", name.familiar()));
         let image = transfer::pull(tool, &client, &name, &platform, limit, &progress)?;
+        let familiar = name.familiar();
+        events::append(tool.store()?.root(), Kind::Image, "pull", &familiar, &[("name", &name.familiar_name())]);
         progress.line(&format!("Digest: {}", image.digest));
         output::print(&match (as_json, args.quiet) {
             (true, _) => format!("{}\n", json!({"Id": image.id, "Digest": image.digest, "Name": name.to_string()})),

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::Push;
+use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::output::{self, progress::Progress};
 use crate::tool::Tool;
@@ -31,6 +32,7 @@ pub fn run(tool: &Tool, args: &Push) -> Result<()> {
     for (image, name) in pushes {
         progress.line(&format!("Pushing {}", name.familiar()));
         let digest = transfer::push(tool, &client, &image, &name, &progress)?;
+        events::append(store.root(), Kind::Image, "push", &name.familiar(), &[("name", &name.familiar_name())]);
         if as_json {
             output::print(&format!("{}\n", json!({"Id": image.id, "Digest": digest, "Name": name.to_string()})))?;
         } else if !args.quiet {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::cli::Rmi;
 use crate::container::run::sweep;
+use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::output;
 use crate::store::{Image, Store};
@@ -20,6 +21,8 @@ pub fn run(tool: &Tool, args: &Rmi) -> Result<()> {
         match remove(store, name, args) {
             Ok(lines) => {
                 for (what, subject) in lines {
+                    let action = if what == "Deleted" { "delete" } else { "untag" };
+                    events::append(store.root(), Kind::Image, action, &subject, &[("name", &subject)]);
                     output::print(&if as_json {
                         format!("{}\n", json!({what: subject}))
                     } else {

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::cli::Tag;
+use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::tool::Tool;
 
@@ -12,5 +13,8 @@ pub fn run(tool: &Tool, args: &Tag) -> Result<()> {
         bail!("{}: a digest is no name to give", args.name);
     }
     let image = super::find(tool, &args.image)?;
-    tool.store()?.tag(&image, &name.to_string())
+    let store = tool.store()?;
+    store.tag(&image, &name.to_string())?;
+    events::append(store.root(), Kind::Image, "tag", image.id.as_str(), &[("name", &name.familiar())]);
+    Ok(())
 }

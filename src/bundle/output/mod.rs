@@ -14,7 +14,12 @@ use template::Template;
 /// name). `format`: absent or `table` a table, `json` one object a line, else a template as Docker's, such as
 /// `{{.ID}}: {{.Tag}}`, which `table ` in front of it makes a table of.
 pub fn rows(format: Option<&str>, columns: &[(&str, &str)], rows: &[Value]) -> Result<()> {
-    let text = match format {
+    print(&rows_text(format, columns, rows)?)
+}
+
+/// What [`rows`] prints.
+pub fn rows_text(format: Option<&str>, columns: &[(&str, &str)], rows: &[Value]) -> Result<String> {
+    Ok(match format {
         None | Some("" | "table") => {
             let lines =
                 rows.iter().map(|row| columns.iter().map(|(_, name)| template::text(&row[*name])).collect()).collect();
@@ -40,8 +45,7 @@ pub fn rows(format: Option<&str>, columns: &[(&str, &str)], rows: &[Value]) -> R
                 lines.iter().map(|line| format!("{line}\n")).collect()
             }
         }
-    };
-    print(&text)
+    })
 }
 
 /// Prints documents: a JSON array of all, or a template for each.
