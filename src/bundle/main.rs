@@ -8,6 +8,7 @@ mod commands;
 mod container;
 mod events;
 mod image;
+mod init;
 mod layer;
 mod namespace;
 mod output;
@@ -22,10 +23,21 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args_os().skip(1);
     let first = words.next();
+    let first = first.as_ref().and_then(|it| it.to_str());
+    if first == Some(init::WORD) {
+        return init::run(words).map_or_else(
+            |error| {
+                complain(&error);
+                ExitCode::from(container::run::FAILED)
+            },
+            ExitCode::from,
+        );
+    }
+    let words = words.map(|it| it.to_string_lossy().into_owned());
     // In a container of the demonstration there is nothing else to find out first.
-    if first.as_deref() == Some("probe") {
+    if first == Some("probe") {
         return probe::run(&words.collect::<Vec<_>>()).map_or_else(
             |error| {
                 complain(&error);
@@ -34,7 +46,7 @@ fn main() -> ExitCode {
             ExitCode::from,
         );
     }
-    if first.as_deref() == Some(namespace::HELPER) {
+    if first == Some(namespace::HELPER) {
         // Its caller reads our output and says it as its own.
         return match namespace::help(&words.collect::<Vec<_>>()) {
             Ok(()) => ExitCode::SUCCESS,
