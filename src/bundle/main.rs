@@ -15,8 +15,10 @@ mod output;
 mod probe;
 mod registry;
 mod store;
+mod sys;
 mod tool;
 mod transfer;
+mod volume;
 
 use std::process::ExitCode;
 

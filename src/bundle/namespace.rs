@@ -1,8 +1,10 @@
 //! The namespaces that this program works in: mounts of its own, and for a plain user a user namespace in
 //! which the ids of an image's files exist.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +18,27 @@ pub fn own_mounts() -> Result<()> {
     if DONE.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
+    let before = File::open("/proc/self/ns/mnt").context("the mount namespace that we are in")?;
+    let _ = OUTSIDE.set(before);
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).context("a mount namespace of our own")?;
     // New mounts of the host still come in, none of ours goes out.
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("keeping our mounts to ourselves")
+}
+
+/// The mount namespace that we were in before [`own_mounts`].
+static OUTSIDE: OnceLock<File> = OnceLock::new();
+
+/// Does something in the mount namespace that this program was started in, in a thread of its own.
+pub fn outside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some(before) = OUTSIDE.get() else { return act() };
+    let inside = || {
+        // Who shares its working directory with other threads may not change its mount namespace.
+        nix::sched::unshare(CloneFlags::CLONE_FS).context("a thread's own working directory")?;
+        nix::sched::setns(before, CloneFlags::CLONE_NEWNS).context("entering the host's mount namespace")?;
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The hidden word that [`become_root`]'s helper is called with.

@@ -16,6 +16,7 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
     let store = tool.store()?;
     let image = super::find(tool, &args.image)?;
     let (_, config) = store.read(&image)?;
+    let flags = spec::check(&config.config, &args.flags, tool.plain_user)?;
     spec::arguments(&config.config, args.flags.entrypoint.as_deref(), &args.command)?;
     let dir = std::path::absolute(&args.dir)?;
     let shown = dir.display();
@@ -44,9 +45,14 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
             hostname: &hostname,
             cgroup: None,
             files: &[],
+            mounts: &[],
+            propagation: None,
+            join: &[],
+            shm: None,
+            ids: None,
             plain_user: tool.plain_user,
         };
-        let document = spec::build(&config.config, &args.flags, &args.command, &place)?;
+        let document = spec::build(&config.config, &flags, &args.command, &place)?;
         std::fs::write(beside.join("config.json"), serde_json::to_vec_pretty(&document)?)
             .context("writing config.json")?;
         // An empty directory gives way to a rename.

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
 use super::spec::{self, Place};
+use super::{files, random_id};
 use crate::cli::Driver;
 use crate::cli::flags::Flags;
 use crate::image::config::ImageConfig;
@@ -27,15 +28,12 @@ use crate::layer::flatten::flatten;
 use crate::layer::overlay;
 use crate::store::{Image, Layer, Store, now};
 use crate::tool::Tool;
+use crate::volume;
 
 /// Docker's exit statuses of a container that did not come to be.
 pub const FAILED: u8 = 125;
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
-
-/// Files of a container's own that are mounted over the image's: their paths there, and their names here.
-const FILES: [(&str, &str); 3] =
-    [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
 
 /// How to run it.
 pub struct Options<'a> {
@@ -65,14 +63,18 @@ struct Container<'a> {
 pub fn run(tool: &Tool, image: &Image, image_name: &str, options: &Options<'_>) -> Result<u8> {
     let store = tool.store()?;
     let (_, config) = store.read(image)?;
+    let flags = spec::check(&config.config, options.flags, tool.plain_user)?;
+    let options = &Options { flags: &flags, ..*options };
+    let volumes = config.config.volumes.iter().flatten().map(|it| it.0.as_str());
+    let mounts = volume::resolve(&flags, volumes, &mut |name| bail!("container {name} does not keep its mounts"))?;
     let words = spec::arguments(&config.config, options.flags.entrypoint.as_deref(), options.command)?;
     if options.interactive && options.flags.tty && !rustix::termios::isatty(std::io::stdin()) {
         bail!("-it: the standard input is no terminal; leave -t away");
     }
     sweep(tool)?;
     let layers = crate::transfer::unpacked(tool, image)?;
-    let container = Container::register(tool, image, image_name, options, &words)?;
-    let result = container.execute(&config, &layers, options);
+    let container = Container::register(tool, image, image_name, options, &words, &mounts)?;
+    let result = container.execute(&config, &layers, options, &mounts);
     match &result {
         Ok(status) if !options.remove => container.ended(*status)?,
         _ => container.remove()?,
@@ -88,6 +90,7 @@ impl<'a> Container<'a> {
         image_name: &str,
         options: &Options<'_>,
         words: &[String],
+        mounts: &[volume::Mount],
     ) -> Result<Self> {
         let store = tool.store()?;
         let making = store.announce()?;
@@ -131,7 +134,7 @@ impl<'a> Container<'a> {
                     options.remove
                 ],
             )?;
-            Ok(())
+            volume::claim(db, &id, mounts)
         });
         if written.is_err() {
             store.remove_files(&format!("containers/{id}"))?;
@@ -141,7 +144,13 @@ impl<'a> Container<'a> {
         Ok(Self { tool, store, id, dir, lock })
     }
 
-    fn execute(&self, config: &ImageConfig, layers: &[Layer], options: &Options<'_>) -> Result<u8> {
+    fn execute(
+        &self,
+        config: &ImageConfig,
+        layers: &[Layer],
+        options: &Options<'_>,
+        mounts: &[volume::Mount],
+    ) -> Result<u8> {
         let rootfs = self.dir.join("rootfs");
         crate::namespace::own_mounts()?;
         let target: OwnedFd =
@@ -167,13 +176,27 @@ impl<'a> Container<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root: OwnedFd = rustix::fs::open(&rootfs, flags, Mode::empty())?;
         let short = &self.id[..12];
-        let files = self.files(options.flags, short)?;
+        let files = files::write(&self.dir, options.flags, short, None)?;
+        let site = volume::Site {
+            store: self.store,
+            dir: &self.dir,
+            root: root.as_fd(),
+            overlay: self.tool.overlay(),
+            users: None,
+            owner: spec::owner(&config.config, options.flags, root.as_fd())?,
+        };
+        let prepared = volume::prepare(&site, mounts)?;
         let place = Place {
             root_path: "rootfs",
             root: root.as_fd(),
             hostname: short,
-            cgroup: (!self.tool.plain_user).then(|| format!("/bundle-{}", self.id)),
+            cgroup: if self.tool.plain_user { None } else { Some(spec::cgroup(options.flags, &self.id)?) },
             files: &files,
+            mounts: &prepared.mounts,
+            propagation: prepared.propagation,
+            join: &[],
+            shm: None,
+            ids: None,
             plain_user: self.tool.plain_user,
         };
         let document = spec::build(&config.config, options.flags, options.command, &place)?;
@@ -202,26 +225,6 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// `/etc/hosts` and its companions, of the container's own.
-    fn files(&self, flags: &Flags, name: &str) -> Result<Vec<(&'static str, String)>> {
-        let hostname = flags.hostname.as_deref().unwrap_or(name);
-        let host = flags.network == "host";
-        let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n");
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let contents = [
-            if host { read("/etc/hosts") } else { hosts },
-            format!("{hostname}\n"),
-            if host { read("/etc/resolv.conf") } else { String::new() },
-        ];
-        let mut files = Vec::new();
-        for ((destination, name), text) in FILES.into_iter().zip(contents) {
-            let path = self.dir.join(name);
-            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-            files.push((destination, path.to_str().context("the store's path is no UTF-8")?.to_owned()));
-        }
-        Ok(files)
-    }
-
     fn ended(&self, status: u8) -> Result<()> {
         unmount(&self.dir);
         self.tool.remove_runtime_dir(&self.id);
@@ -242,6 +245,7 @@ impl<'a> Container<'a> {
 /// Removes a container that has ended: its row, then its files.
 pub fn remove(store: &Store, id: &str) -> Result<()> {
     store.write(|db| {
+        volume::release(store, db, id, true)?;
         db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
         Ok(())
     })?;
@@ -371,7 +375,7 @@ fn tidy(upper: &Path) -> Result<()> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Ok(etc) = rustix::fs::openat2(&upper, "etc", flags, Mode::empty(), resolve) {
-        for (path, _) in FILES {
+        for (path, _) in files::FILES {
             let name = path.trim_start_matches("/etc/");
             let empty = |it: rustix::fs::Stat| FileType::from_raw_mode(it.st_mode).is_file() && it.st_size == 0;
             if rustix::fs::statat(&etc, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(empty) {
@@ -391,12 +395,6 @@ fn tidy(upper: &Path) -> Result<()> {
 
 fn unmount(dir: &Path) {
     let _ = rustix::mount::unmount(dir.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
-}
-
-fn random_id() -> Result<String> {
-    let mut bytes = [0; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
-    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
 }
 
 /// Docker's rule for names.

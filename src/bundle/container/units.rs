@@ -1,6 +1,8 @@
 //! What people write for amounts, environments and limits, read strictly: a value that is not understood is
 //! an error before anything is made.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 
 /// Bytes: a number with an optional unit `b`, `k`, `m`, `g`, `t` (powers of 1024), with or without `ib`/`b` behind it.
@@ -97,9 +99,9 @@ pub fn ulimit(text: &str) -> Result<(String, u64, u64)> {
     Ok((format!("RLIMIT_{}", name.to_uppercase()), soft, hard))
 }
 
-/// The lines of an environment file: `NAME=VALUE`, `NAME` (from the caller), `#` begins a comment line.
-pub fn env_file(path: &str) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--env-file {path}"))?;
+/// The lines of a file of variables or labels; `#` begins a comment line.
+pub fn lines_of(path: &str) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)?;
     let lines = text
         .lines()
         .map(|line| line.trim_start().trim_end_matches('\r'))
@@ -107,26 +109,106 @@ pub fn env_file(path: &str) -> Result<Vec<String>> {
     Ok(lines.map(str::to_owned).collect())
 }
 
-/// Lays variables over an environment: `NAME=VALUE` sets, `NAME` takes the caller's value or nothing.
+/// Variables with the caller's values where only a name is given; a name that the caller has not stays alone.
+pub fn with_callers(variables: &[String]) -> Result<Vec<String>> {
+    let variables = variables.iter().map(|variable| {
+        check_variable(variable)?;
+        let callers = if variable.contains('=') { None } else { std::env::var(variable).ok() };
+        Ok(callers.map_or_else(|| variable.clone(), |value| format!("{variable}={value}")))
+    });
+    variables.collect()
+}
+
+/// Lays variables over an environment: `NAME=VALUE` sets, `NAME` takes away, as with Docker.
 pub fn set_env(environment: &mut Vec<String>, variables: &[String]) -> Result<()> {
     for variable in variables {
-        let name = variable.split('=').next().unwrap_or(variable);
-        if name.is_empty() || variable.contains('\0') || name.contains(char::is_whitespace) {
-            bail!("variable {variable:?}: not of the form NAME=VALUE");
-        }
-        let value = if variable.contains('=') {
-            Some(variable.clone())
-        } else {
-            std::env::var(name).ok().map(|value| format!("{name}={value}"))
-        };
+        let name = check_variable(variable)?;
         let there = environment.iter().position(|it| it.split('=').next() == Some(name));
-        match (value, there) {
-            (Some(value), Some(at)) => environment[at] = value,
-            (Some(value), None) => environment.push(value),
-            (None, _) => {}
+        match (variable.contains('='), there) {
+            (true, Some(at)) => environment[at].clone_from(variable),
+            (true, None) => environment.push(variable.clone()),
+            (false, Some(at)) => drop(environment.remove(at)),
+            (false, None) => {}
         }
     }
     Ok(())
+}
+
+fn check_variable(variable: &str) -> Result<&str> {
+    let name = variable.split('=').next().unwrap_or(variable);
+    if name.is_empty() || variable.contains('\0') || name.contains(char::is_whitespace) {
+        bail!("variable {variable:?}: not of the form NAME=VALUE");
+    }
+    Ok(name)
+}
+
+/// `KEY=VALUE` or `KEY` each.
+pub fn labels(list: &[String]) -> Result<Vec<(String, String)>> {
+    let labels = list.iter().map(|text| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        if key.is_empty() {
+            bail!("{text:?} is not of the form KEY=VALUE");
+        }
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    labels.collect()
+}
+
+/// An absolute path without `.`, `..` and empty parts, by its words alone: `/a/./b/../c/` is `/a/c`.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A duration in Go's form: `1m30s`, `1.5h`, `250ms`, `0`.
+pub fn duration(text: &str) -> Result<Duration> {
+    const UNITS: [(&str, u64); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("\u{b5}s", 1_000),
+        ("\u{3bc}s", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let wrong = || format!("{text:?} is not a duration such as 1m30s");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = 0_u64;
+    let mut rest = text;
+    loop {
+        let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let end = behind.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(behind.len());
+        let (unit, next) = behind.split_at(end);
+        let factor = UNITS.iter().find(|it| it.0 == unit).with_context(wrong)?.1;
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && part.is_empty() || part.contains('.') {
+            bail!(wrong());
+        }
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok().with_context(wrong)? };
+        let mut scale = factor;
+        let mut fraction = 0;
+        for digit in part.bytes() {
+            scale /= 10;
+            fraction += u64::from(digit - b'0') * scale;
+        }
+        let amount = whole.checked_mul(factor).and_then(|it| it.checked_add(fraction));
+        total = amount.and_then(|it| total.checked_add(it)).filter(|it| *it <= i64::MAX as u64).with_context(wrong)?;
+        rest = next;
+        if rest.is_empty() {
+            return Ok(Duration::from_nanos(total));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -168,10 +250,41 @@ mod tests {
     fn variables_replace_each_other() {
         let mut environment = vec!["A=1".to_owned(), "B=2".to_owned()];
         let given = ["B=3=4", "C=", "NOBODY_SETS_THIS", "A=x y"].map(str::to_owned);
+        let given = with_callers(&given).unwrap();
         set_env(&mut environment, &given).unwrap();
         assert_eq!(environment, ["A=x y", "B=3=4", "C="]);
+        set_env(&mut environment, &["B".to_owned()]).unwrap();
+        assert_eq!(environment, ["A=x y", "C="]);
+        let path = with_callers(&["PATH".to_owned()]).unwrap();
+        assert!(path[0].starts_with("PATH=/"), "{path:?}");
         for bad in ["", "=x", "a b=1", "x\0=1"] {
             assert!(set_env(&mut environment, &[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, nanoseconds) in [
+            ("0", 0),
+            ("0s", 0),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("250ms", 250_000_000),
+            (".5s", 500_000_000),
+            ("1h1ns", 3_600_000_000_001),
+            ("7\u{b5}s", 7_000),
+        ] {
+            assert_eq!(duration(text).unwrap(), Duration::from_nanos(nanoseconds), "{text}");
+        }
+        for bad in ["", "1", "s", "-1s", "1x", "1.2.3s", ".s", "1s 2s", "99999999999h", "1s2", "+1s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_cleaned() {
+        for (path, wanted) in [("/", "/"), ("//a/./b/../c/", "/a/c"), ("/../..", "/"), ("/a", "/a")] {
+            assert_eq!(clean(path), wanted);
         }
     }
 }

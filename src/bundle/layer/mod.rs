@@ -12,6 +12,7 @@ pub mod diff;
 pub mod flatten;
 mod fs;
 pub mod overlay;
+mod owner;
 mod parents;
 mod pax;
 pub mod remove;
@@ -21,6 +22,9 @@ pub mod tar;
 mod tests;
 pub mod unpack;
 mod view;
+
+pub use fs::names;
+pub use owner::give;
 
 /// A name from an archive or a tree as errors show it: quoted, on one line, not longer than a line.
 fn shown(name: &[u8]) -> String {

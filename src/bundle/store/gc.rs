@@ -111,6 +111,7 @@ impl Store {
         freed.add(
             &self.sweep_dir("containers", dry, |name| self.has_row("SELECT 1 FROM containers WHERE id = ?1", name))?,
         );
+        freed.add(&self.sweep_volumes(dry)?);
         // A spool has no name that anybody could go on with.
         freed.add(&self.sweep_dir("ingest", dry, |name| Ok(!downloads && !name.starts_with("new-")))?);
         if downloads {
@@ -124,6 +125,34 @@ impl Store {
             self.empty_trash()?;
         }
         Ok(Some(freed))
+    }
+
+    /// A volume's directory without a row goes where it is empty. Else a loss of power has taken the row, and what is
+    /// in it is somebody's: it gets one again.
+    fn sweep_volumes(&self, dry: bool) -> Result<Freed> {
+        let mut freed = Freed::default();
+        for name in self.list("volumes")? {
+            let known = |name: &str| self.has_row("SELECT 1 FROM volumes WHERE name = ?1", name);
+            if known(&name)? || dry {
+                continue;
+            }
+            self.write(|db| {
+                if known(&name)? {
+                    return Ok(());
+                }
+                let path = format!("volumes/{name}");
+                let empty = match self.list(&format!("{path}/_data")) {
+                    Ok(names) => names.is_empty(),
+                    Err(_) => true,
+                };
+                if empty {
+                    freed.unfinished += 1;
+                    return self.to_trash(&path, &format!("swept-{}", super::random_name()?));
+                }
+                crate::volume::adopt(db, &name)
+            })?;
+        }
+        Ok(freed)
     }
 
     fn sweep_dir(&self, dir: &str, dry: bool, keep: impl Fn(&str) -> Result<bool>) -> Result<Freed> {
@@ -142,6 +171,13 @@ impl Store {
             }
         }
         Ok(freed)
+    }
+
+    /// The name of `CREATED-NAME` where the very volume has a row, not a later one of its name.
+    fn volume_row<'a>(&self, text: &'a str) -> Result<Option<&'a str>> {
+        let Some((created, name)) = text.split_once('-') else { return Ok(None) };
+        let mut statement = self.db().prepare_cached("SELECT 1 FROM volumes WHERE name = ?1 AND created = ?2")?;
+        Ok(statement.exists([name, created])?.then_some(name))
     }
 
     fn has_row(&self, query: &str, value: &str) -> Result<bool> {
@@ -169,7 +205,8 @@ impl Store {
         self.empty_trash()
     }
 
-    fn to_trash(&self, path: &str, name: &str) -> Result<()> {
+    /// Puts something of the store into the trash: in the transaction that takes its row.
+    pub fn to_trash(&self, path: &str, name: &str) -> Result<()> {
         match rustix::fs::renameat(self.dir(), path, self.dir(), format!("trash/{name}")) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("moving {path} into the trash")),
@@ -190,6 +227,8 @@ impl Store {
                     known.then(|| format!("blobs/{algorithm}/{hex}"))
                 } else if let Some(dir) = name.strip_prefix("layer-") {
                     self.has_row("SELECT 1 FROM layers WHERE dir = ?1", dir)?.then(|| format!("layers/{dir}"))
+                } else if let Some(volume) = name.strip_prefix("volume-") {
+                    self.volume_row(volume)?.map(|name| format!("volumes/{name}"))
                 } else {
                     None
                 };
@@ -205,14 +244,15 @@ impl Store {
         self.empty_trash()
     }
 
-    /// Several may do this at once: what another one has removed is no error.
-    fn empty_trash(&self) -> Result<()> {
+    /// Removes what is in the trash. Several may do this at once: what another one has removed is no error.
+    pub fn empty_trash(&self) -> Result<()> {
         for name in self.list("trash")? {
             // A collection that is at work has renamed and not yet committed.
             let row = match name.split_once('-') {
                 Some(("blob", rest)) => {
                     self.has_row("SELECT 1 FROM blobs WHERE digest = ?1", &rest.replacen('-', ":", 1))?
                 }
+                Some(("volume", rest)) => self.volume_row(rest)?.is_some(),
                 Some(("layer", dir)) => self.has_row("SELECT 1 FROM layers WHERE dir = ?1", dir)?,
                 _ => false,
             };

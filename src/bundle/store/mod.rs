@@ -7,6 +7,7 @@
 //! ROOT/ingest/         blobs in the making: what a broken download left is gone on with
 //! ROOT/layers/NAME/    a layer's own files, for overlay
 //! ROOT/containers/ID/  a container's own files
+//! ROOT/volumes/NAME/   a volume's files
 //! ROOT/trash/          what the database has let go of and the disk has not yet
 //! ROOT/lock            held shared by whoever makes something without a row, alone by the sweep
 //! ```
@@ -63,6 +64,12 @@ CREATE INDEX layers_parent ON layers(parent);
 CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL,
     image_name TEXT NOT NULL, chain TEXT, command TEXT NOT NULL, created INTEGER NOT NULL, exit_status INTEGER,
     remove INTEGER NOT NULL) WITHOUT ROWID;
+-- Volumes, and who holds them. `created` in nanoseconds; `labels` and `options` are JSON objects.
+CREATE TABLE volumes(name TEXT PRIMARY KEY, created INTEGER NOT NULL, anonymous INTEGER NOT NULL,
+    labels TEXT NOT NULL, options TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE container_volumes(container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+    volume TEXT NOT NULL REFERENCES volumes, PRIMARY KEY(container, volume)) WITHOUT ROWID;
+CREATE INDEX container_volumes_volume ON container_volumes(volume);
 -- Small facts, such as which program file the image of the demonstration was made of.
 CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
@@ -109,7 +116,8 @@ impl Store {
             let file = self.lock_file()?;
             retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).context("locking the store")?;
             self.db.pragma_update(None, "journal_mode", "wal")?;
-            for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "trash"] {
+            for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "volumes", "trash"]
+            {
                 // Images hold programs that make root of whoever runs them: nobody else gets at them here.
                 match rustix::fs::mkdirat(&self.dir, name, Mode::RWXU) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
