@@ -10,6 +10,7 @@ mod events;
 mod image;
 mod init;
 mod layer;
+mod monitor;
 mod namespace;
 mod output;
 mod probe;
@@ -32,12 +33,16 @@ fn main() -> ExitCode {
         return init::run(words).map_or_else(
             |error| {
                 complain(&error);
-                ExitCode::from(container::run::FAILED)
+                ExitCode::from(container::runtime::FAILED)
             },
             ExitCode::from,
         );
     }
     let words = words.map(|it| it.to_string_lossy().into_owned());
+    if first == Some(monitor::WORD) {
+        // Nobody reads what it says but in the container's state.
+        return monitor::run(&words.collect::<Vec<_>>()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     // In a container of the demonstration there is nothing else to find out first.
     if first == Some("probe") {
         return probe::run(&words.collect::<Vec<_>>()).map_or_else(

@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 /// A mount namespace of this process alone, once. What is mounted there is gone with the process and what it
 /// started. Must be called before there are threads.
@@ -39,6 +40,37 @@ pub fn outside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         act()
     };
     std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Unmounts all that is mounted below a directory, in this mount namespace.
+pub fn unmount_below(dir: &Path) {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.split(|it| *it == b'\n').filter_map(|line| line.split(|it| *it == b' ').nth(4)).map(unescape);
+    let below: Vec<_> = points.filter(|it| it.starts_with(&[dir.as_os_str().as_bytes(), b"/"].concat())).collect();
+    // The last mounted first.
+    for point in below.into_iter().rev() {
+        let _ = rustix::mount::unmount(std::ffi::OsString::from_vec(point), UnmountFlags::DETACH);
+    }
+}
+
+/// A path as mountinfo has it, where space, tab, newline and backslash are `\NNN` (proc(5)).
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, behind @ ..] = rest {
+        match behind {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if *first == b'\\' => {
+                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                out.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    out
 }
 
 /// The hidden word that [`become_root`]'s helper is called with.

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cli::{Driver, Global};
 use crate::layer::overlay::Overlay;
+use crate::monitor::plan::Plan;
 use crate::store::Store;
 
 /// See the head of the file.
@@ -36,6 +37,17 @@ impl Tool {
             None => beside_us("rt").or_else(|| find_program("rt").ok()).unwrap_or_else(|| "rt".into()),
         };
         Ok(Self { root, driver: global.storage_driver, runtime, plain_user, store: OnceCell::new() })
+    }
+
+    /// As a monitor has it.
+    pub fn of_plan(plan: &Plan) -> Self {
+        Self {
+            root: plan.store.clone(),
+            driver: if plan.vfs { Driver::Vfs } else { Driver::Overlay },
+            runtime: plan.runtime.clone(),
+            plain_user: plan.plain_user,
+            store: OnceCell::new(),
+        }
     }
 
     /// The store, opened at its first use.

@@ -7,7 +7,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::import::source_date_epoch;
 use crate::cli::Driver;
-use crate::container::run::Known;
+use crate::container::changes::STUBS;
+use crate::container::record::Container;
 use crate::image::config::History;
 use crate::image::manifest::{Descriptor, docker, oci};
 use crate::image::{Digest, Reference, change};
@@ -21,7 +22,7 @@ use crate::transfer::{Incoming, Limit, Pipeline};
 /// What is committed.
 pub struct Commit<'a> {
     /// The container.
-    pub container: &'a Known,
+    pub container: &'a Container,
     /// Instructions for the configuration.
     pub changes: &'a [String],
     /// For the history.
@@ -57,7 +58,7 @@ pub fn commit(tool: &Tool, commit: &Commit<'_>) -> Result<Digest> {
         rustix::fs::openat(store.dir(), &path, flags, Mode::empty()).context("opening the container's files")?;
     let mut spool = store.spool()?;
     let mut encoder = encoder(Compression::Gzip, None, &mut spool)?;
-    let options = DiffOptions { overlay: tool.overlay(), source_date_epoch: epoch };
+    let options = DiffOptions { overlay: tool.overlay(), source_date_epoch: epoch, stubs: &STUBS };
     diff(std::os::fd::AsFd::as_fd(&upper), &mut encoder, &options).context("reading what the container has changed")?;
     encoder.flush()?;
     encoder.finish()?;

@@ -1,6 +1,7 @@
 //! The command line: global flags, and one struct a command. Docker's words where Docker has them. Nothing but
 //! definitions: completions and man pages are made of them by ../../contrib/generate.
 
+pub mod containers;
 pub mod flags;
 pub mod moment;
 pub mod watch;
@@ -47,9 +48,57 @@ pub enum Driver {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run a container in the foreground
+    /// Make a container of an image and run it
     #[command(after_help = "Example: bundle run --rm -it debian sh")]
-    Run(Run),
+    Run(Box<containers::Run>),
+    /// Make a container of an image, to be started later
+    #[command(after_help = "Example: bundle create --name web -e PORT=80 nginx")]
+    Create(Box<containers::Create>),
+    /// Start containers that do not run
+    #[command(after_help = "Example: bundle start --attach web")]
+    Start(containers::Start),
+    /// Ask containers to end, and kill those that do not
+    #[command(after_help = "Example: bundle stop --time 30 web db")]
+    Stop(containers::Stop),
+    /// Stop containers and start them again
+    #[command(after_help = "Example: bundle restart web")]
+    Restart(containers::Stop),
+    /// Send the first process of containers a signal
+    #[command(after_help = "Example: bundle kill --signal HUP web")]
+    Kill(containers::Kill),
+    /// Freeze all processes of containers
+    #[command(after_help = "Example: bundle pause web")]
+    Pause(containers::Containers),
+    /// Let them go on
+    #[command(after_help = "Example: bundle unpause web")]
+    Unpause(containers::Containers),
+    /// Wait until containers have ended, and print their exit statuses
+    #[command(after_help = "Example: bundle wait job")]
+    Wait(containers::Containers),
+    /// List containers
+    #[command(
+        visible_alias = "list",
+        after_help = "Example: bundle ps --all --filter status=exited --format '{{.Names}} {{.Status}}'"
+    )]
+    Ps(containers::Ps),
+    /// Run a further program in a container
+    #[command(after_help = "Example: bundle exec -it web sh")]
+    Exec(containers::Exec),
+    /// See what a container writes, and type to it
+    #[command(after_help = "Example: bundle attach --detach-keys ctrl-x web")]
+    Attach(containers::Attach),
+    /// Give a container another name
+    #[command(after_help = "Example: bundle rename web web-old")]
+    Rename(containers::Rename),
+    /// Change limits and restart policy of containers
+    #[command(after_help = "Example: bundle update --memory 1g --restart always web")]
+    Update(containers::Update),
+    /// List what a container has changed of its image's files: added, changed, deleted
+    #[command(after_help = "Example: bundle diff web")]
+    Diff(containers::Diff),
+    /// Start the containers that should run, after the machine's start
+    #[command(after_help = "Example: bundle up-again --dry-run")]
+    UpAgain(containers::UpAgain),
     /// Fetch images from a registry
     #[command(after_help = "Example: bundle pull --platform linux/arm64 alpine:3.20")]
     Pull(Pull),
@@ -65,8 +114,10 @@ pub enum Command {
     /// Give an image another name
     #[command(after_help = "Example: bundle tag app:1.0 registry.example.org/team/app:1.0")]
     Tag(Tag),
-    /// Show all that is known of images
-    #[command(after_help = "Example: bundle inspect --format '{{json .Config.Env}}' alpine")]
+    /// Show all that is known of containers and images
+    #[command(
+        after_help = "Example: bundle inspect --format '{{.State.ExitCode}}' web\n         bundle inspect --why web"
+    )]
     Inspect(Inspect),
     /// Show how an image was made
     #[command(after_help = "Example: bundle history --no-trunc alpine")]
@@ -91,9 +142,9 @@ pub enum Command {
     /// Make an image of what a container has changed
     #[command(after_help = "Example: bundle commit --change 'CMD [\"serve\"]' web mine:2")]
     Commit(Commit),
-    /// Remove containers that have ended
-    #[command(after_help = "Example: bundle rm web")]
-    Rm(Rm),
+    /// Remove containers
+    #[command(after_help = "Example: bundle rm --force web")]
+    Rm(containers::Rm),
     /// Show what a container has written
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),
@@ -156,40 +207,6 @@ pub struct FormatFlag {
     /// `text` or `json`
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(disable_help_flag = true)]
-pub struct Run {
-    #[command(flatten)]
-    pub flags: Flags,
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
-    /// Name of the container
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Remove the container when it has ended
-    #[arg(long)]
-    pub rm: bool,
-    /// Give the program our standard input
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// When to fetch the image
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pub pull: PullWhen,
-    /// Platform of the image, where it has several
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<String>,
-    /// Say nothing while fetching
-    #[arg(short, long)]
-    pub quiet: bool,
-    #[command(flatten)]
-    pub registry: RegistryFlags,
-    /// Image, and what runs in the place of its command
-    // One list: from the image on nothing is a flag of ours.
-    #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -287,9 +304,27 @@ pub struct Inspect {
     /// `json`, or a template such as `{{.Id}}`
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Images: names or ids
-    #[arg(value_name = "IMAGE", required = true)]
-    pub images: Vec<String>,
+    /// Only a `container`, or only an `image`
+    #[arg(long, value_name = "TYPE")]
+    pub r#type: Option<InspectType>,
+    /// Sizes of what containers have written
+    #[arg(short, long)]
+    pub size: bool,
+    /// Say in words why containers have failed, and what to try
+    #[arg(long)]
+    pub why: bool,
+    /// Containers and images: names or ids
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+}
+
+/// What a name is looked up as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InspectType {
+    /// A container.
+    Container,
+    /// An image.
+    Image,
 }
 
 #[derive(Args, Debug)]
@@ -415,17 +450,13 @@ pub struct Commit {
     /// Author in the configuration
     #[arg(short, long, value_name = "TEXT")]
     pub author: Option<String>,
-    /// Container that has ended: a name or an id
+    /// Freeze the container while its files are read
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub pause: bool,
+    /// Container: a name or an id
     pub container: String,
     /// Name of the image
     pub name: Option<String>,
-}
-
-#[derive(Args, Debug)]
-pub struct Rm {
-    /// Containers: names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
-    pub containers: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -1,23 +1,21 @@
 //! `bundle commit`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 
 use crate::archive;
 use crate::cli::Commit;
-use crate::container::run::{find, sweep};
+use crate::container::{lifecycle, record};
 use crate::image::Reference;
 use crate::output;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
     let as_json = super::as_json(&args.format)?;
-    sweep(tool)?;
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
-    let container = find(tool, &args.container)?;
-    if container.running {
-        bail!("container {} is running: its files are still changing", args.container);
-    }
+    let container = record::find(tool.store()?, &args.container)?;
+    // It goes on when this is dropped, however that comes.
+    let _still = if args.pause { lifecycle::hold(tool, &container)? } else { None };
     let id = archive::commit(
         tool,
         &archive::Commit {
@@ -28,6 +26,7 @@ pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
             name: name.as_ref(),
         },
     )?;
+    lifecycle::event(tool, &container, "commit", &[]);
     let json = || format!("{}\n", json!({"Id": id, "Name": name.as_ref().map(Reference::to_string)}));
     output::print(&if as_json { json() } else { format!("{id}\n") })
 }

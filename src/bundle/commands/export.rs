@@ -6,16 +6,17 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 
 use crate::cli::Export;
-use crate::container::run::{find, rootfs};
+use crate::container::{lifecycle, record, root};
 use crate::layer::diff;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Export) -> Result<()> {
-    let container = find(tool, &args.container)?;
+    let container = record::find(tool.store()?, &args.container)?;
     if args.output.is_none() && rustix::termios::isatty(std::io::stdout()) {
         bail!("a tar is nothing for a terminal: name a file by --output, or redirect");
     }
-    let tree = rootfs(tool, &container)?;
+    let _still = lifecycle::hold(tool, &container)?;
+    let (tree, _lock) = root::without_mounts(tool, &container)?;
     let write = |out: &mut dyn Write| diff::archive(tree.as_fd(), out);
     match &args.output {
         Some(path) => super::save::whole_file(path, write),

@@ -1,21 +1,134 @@
-//! `bundle inspect`, of images.
+//! `bundle inspect`.
 
-use anyhow::Result;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::cli::Inspect;
+use crate::cli::{Driver, Inspect, InspectType};
+use crate::container::record::{self, Container};
+use crate::container::{changes, log, settle, shown, spec};
 use crate::output;
 use crate::store::{Image, Store};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Inspect) -> Result<()> {
-    let store = tool.store()?;
-    let documents =
-        args.images.iter().map(|name| document(store, &super::find(tool, name)?)).collect::<Result<Vec<_>>>()?;
+    if args.why {
+        return why(tool, args);
+    }
+    let documents = args.names.iter().map(|name| any(tool, args, name)).collect::<Result<Vec<_>>>()?;
     output::documents(args.format.as_deref(), &documents)
 }
 
-/// Docker's names of all that is known.
+/// A container, else an image, else a volume of that name.
+fn any(tool: &Tool, args: &Inspect, name: &str) -> Result<Value> {
+    let store = tool.store()?;
+    let wanted = |it| args.r#type.is_none_or(|wanted| wanted == it);
+    if wanted(InspectType::Container)
+        && let Some(container) = record::look_up(store, name)?
+    {
+        return container_document(tool, &container, args.size);
+    }
+    if wanted(InspectType::Image)
+        && let Ok(image) = super::find(tool, name)
+    {
+        return document(store, &image);
+    }
+    match args.r#type {
+        Some(InspectType::Container) => bail!("no such container: {name}"),
+        Some(InspectType::Image) => bail!("no such image: {name}"),
+        None => bail!("no such container or image: {name}"),
+    }
+}
+
+/// In words, why containers have failed.
+fn why(tool: &Tool, args: &Inspect) -> Result<()> {
+    for name in &args.names {
+        let container = record::find(tool.store()?, name)?;
+        let state =
+            settle::state(tool, &container)?.with_context(|| format!("container {name} has just been removed"))?;
+        output::print(&shown::why(&container, &state, &last_lines(tool, &container)?))?;
+    }
+    Ok(())
+}
+
+/// The last lines that it has written, as far as they are kept.
+fn last_lines(tool: &Tool, container: &Container) -> Result<Vec<String>> {
+    const LINES: u64 = 10;
+    let options = log::Options { tail: Some(LINES), ..log::Options::default() };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    log::read(&container.dir(tool)?.join("log"), &options, &mut out, &mut err, &mut || true)?;
+    out.extend(err);
+    Ok(String::from_utf8_lossy(&out).lines().map(|it| it.chars().filter(|it| !it.is_control()).collect()).collect())
+}
+
+/// Docker's names of all that is known of a container.
+fn container_document(tool: &Tool, container: &Container, size: bool) -> Result<Value> {
+    let state = settle::state(tool, container)?
+        .with_context(|| format!("container {} has just been removed", container.name))?;
+    let settings = &container.settings;
+    let (image, flags) = (&settings.image, &settings.flags);
+    let words = spec::arguments(image, flags.entrypoint.as_deref(), &settings.command)?;
+    let log = spec::log_options(flags)?;
+    let restart = match spec::restart(flags)? {
+        spec::Restart::No => json!({"Name": "no", "MaximumRetryCount": 0}),
+        spec::Restart::OnFailure(most) => json!({"Name": "on-failure", "MaximumRetryCount": most.unwrap_or(0)}),
+        spec::Restart::Always => json!({"Name": "always", "MaximumRetryCount": 0}),
+        spec::Restart::UnlessStopped => json!({"Name": "unless-stopped", "MaximumRetryCount": 0}),
+    };
+    let dir = container.dir(tool)?;
+    let mut document = json!({
+        "Id": container.id,
+        "Name": container.name,
+        "Created": shown::time(container.created),
+        "Path": words.first(),
+        "Args": words.get(1..).unwrap_or_default(),
+        "State": shown::state_document(&state),
+        "RestartCount": state.restarts,
+        "Image": container.image,
+        "ImageName": container.image_name,
+        "LogPath": dir.join("log"),
+        "Directory": dir,
+        "Driver": if tool.driver == Driver::Overlay { "overlay" } else { "vfs" },
+        "Runtime": tool.runtime,
+        "Config": {
+            "Hostname": flags.hostname.as_deref().unwrap_or(container.short()),
+            "Domainname": flags.domainname.clone().unwrap_or_default(),
+            "User": flags.user.as_deref().unwrap_or(&image.user),
+            "Tty": flags.tty,
+            "OpenStdin": settings.interactive,
+            "StdinOnce": settings.input_once,
+            "Env": spec::environment(image, flags, None)?,
+            "Cmd": if settings.command.is_empty() { image.cmd.clone().unwrap_or_default() } else { settings.command.clone() },
+            "Entrypoint": flags.entrypoint.as_ref().map_or_else(|| image.entrypoint.clone(), |it| Some(vec![it.clone()])),
+            "Image": container.image_name,
+            "WorkingDir": flags.workdir.as_deref().unwrap_or(&image.working_dir),
+            "Labels": spec::labels(image, flags)?,
+            "StopSignal": spec::stop_signal(image, flags)?,
+            "StopTimeout": spec::stop_timeout(flags)?,
+            "Healthcheck": spec::health(image, flags)?.map(|it| it.test),
+        },
+        "HostConfig": {
+            "AutoRemove": container.remove,
+            "RestartPolicy": restart,
+            "NetworkMode": flags.network,
+            "ReadonlyRootfs": flags.read_only,
+            "Privileged": flags.privileged,
+            "LogConfig": {"Type": if log.driver == spec::LogDriver::Files { "k8s-file" } else { "none" },
+                "Config": {"max-size": log.max_size, "max-file": log.max_file}},
+            "Flags": flags,
+            "Resources": spec::update(flags, tool.plain_user)?,
+        },
+        "Mounts": settings.mounts,
+    });
+    if size {
+        let upper = changes::upper(tool, container)?;
+        document["SizeRw"] = json!(crate::store::check::tree_size(upper.as_fd())?);
+    }
+    Ok(document)
+}
+
+/// Docker's names of all that is known of an image.
 fn document(store: &Store, image: &Image) -> Result<Value> {
     let (manifest, config) = store.read(image)?;
     let names = store.names(image)?;

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use crate::cli::moment;
 use crate::cli::watch::Logs;
 use crate::container::log::{self, Options};
-use crate::container::run::find;
+use crate::container::{record, settle};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Logs) -> Result<()> {
     let options = options(args)?;
-    let container = find(tool, &args.container)?;
-    let dir = tool.store()?.root().join("containers").join(&container.id).join("log");
-    let mut ended = || !find(tool, &container.id).is_ok_and(|it| it.running);
+    let container = record::find(tool.store()?, &args.container)?;
+    let dir = container.dir(tool)?.join("log");
+    let mut ended = || !matches!(settle::state(tool, &container), Ok(Some(state)) if state.live());
     log::read(&dir, &options, &mut std::io::stdout().lock(), &mut std::io::stderr().lock(), &mut ended)
         .with_context(|| format!("the logs of container {}", container.name))
 }

@@ -1,8 +1,11 @@
 //! One file a command: each names the steps and calls the rooms.
 
+mod attach;
 mod check;
 mod commit;
+mod diff;
 mod events;
+mod exec;
 mod export;
 mod export_bundle;
 mod history;
@@ -14,14 +17,20 @@ mod login;
 mod logs;
 mod manifest;
 mod prune;
+mod ps;
 mod pull;
 mod push;
+mod rename;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
+mod stop;
 mod tag;
+mod up_again;
+mod update;
 
 use std::path::PathBuf;
 
@@ -45,14 +54,29 @@ pub fn run(cli: Cli) -> Result<u8> {
         && let Err(error) = crate::namespace::become_root()
     {
         // What keeps a container from running is never taken for its own exit status.
-        if matches!(cli.command, Command::Run(_)) {
+        if matches!(cli.command, Command::Run(_) | Command::Exec(_)) {
             crate::complain(&error);
-            return Ok(crate::container::run::FAILED);
+            return Ok(crate::container::runtime::FAILED);
         }
         return Err(error);
     }
     match cli.command {
         Command::Run(args) => return Ok(run::run(&tool, &args)),
+        Command::Create(args) => run::create(&tool, &args),
+        Command::Start(args) => return start::run(&tool, &args),
+        Command::Stop(args) => stop::stop(&tool, &args),
+        Command::Restart(args) => stop::restart(&tool, &args),
+        Command::Kill(args) => stop::kill(&tool, &args),
+        Command::Pause(args) => stop::pause(&tool, &args, true),
+        Command::Unpause(args) => stop::pause(&tool, &args, false),
+        Command::Wait(args) => stop::wait(&tool, &args),
+        Command::Ps(args) => ps::run(&tool, &args),
+        Command::Exec(args) => return Ok(exec::run(&tool, &args)),
+        Command::Attach(args) => return attach::run(&tool, &args),
+        Command::Rename(args) => rename::run(&tool, &args),
+        Command::Update(args) => update::run(&tool, &args),
+        Command::Diff(args) => diff::run(&tool, &args),
+        Command::UpAgain(args) => up_again::run(&tool, &args),
         Command::Pull(args) => pull::run(&tool, &args),
         Command::Push(args) => push::run(&tool, &args),
         Command::Images(args) => images::run(&tool, &args),
@@ -141,4 +165,21 @@ fn as_json(flag: &FormatFlag) -> Result<bool> {
         Some("json") => Ok(true),
         Some(other) => bail!("--format {other:?}: known are text and json"),
     }
+}
+
+/// Does one thing with each of several, prints those with which it has succeeded, and goes on behind those with
+/// which it has not.
+fn each(names: &[String], mut what: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut failed = None;
+    for name in names {
+        match what(name) {
+            Ok(()) => crate::output::print(&format!("{name}\n"))?,
+            Err(error) => {
+                if let Some(before) = failed.replace(error) {
+                    crate::complain(&before);
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::Prune;
-use crate::container::run::{all, remove, sweep};
-use crate::container::units;
+use crate::container::record::Container;
+use crate::container::settle::sweep;
+use crate::container::{record, remove, settle, units};
 use crate::output;
 use crate::store::Freed;
 use crate::tool::Tool;
@@ -17,8 +18,7 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     let as_json = super::as_json(&args.format)?;
     let store = tool.store()?;
     sweep(tool)?;
-    let containers: Vec<_> =
-        if args.containers { all(tool)?.into_iter().filter(|it| !it.running).collect() } else { Vec::new() };
+    let containers = if args.containers { ended(tool)? } else { Vec::new() };
     let mut images = Vec::new();
     for image in store.images()? {
         let named = !store.names(&image)?.is_empty();
@@ -68,7 +68,7 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     }
     let mut busy = false;
     for container in &containers {
-        remove(store, &container.id)?;
+        remove::remove(tool, container, false, false)?;
     }
     for image in &images {
         store.remove(image)?;
@@ -106,4 +106,18 @@ fn agreed() -> Result<bool> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+/// The containers that do not run.
+fn ended(tool: &Tool) -> Result<Vec<Container>> {
+    let mut list = record::all(tool.store()?)?;
+    let mut failed = None;
+    list.retain(|it| match settle::state(tool, it) {
+        Ok(state) => state.is_some_and(|it| !it.live()),
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    });
+    failed.map_or(Ok(list), Err)
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::cli::Rmi;
-use crate::container::run::sweep;
+use crate::container::settle::sweep;
 use crate::events::{self, Kind};
 use crate::image::Reference;
 use crate::output;

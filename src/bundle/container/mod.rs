@@ -1,20 +1,79 @@
-//! Containers: an image and flags to an OCI bundle, and the runtime that runs it.
+//! Containers: who they are (`record`), what they are doing (`state`, `settle`), what goes before the runtime
+//! (`spec`, `prepare`), and what can be done with them.
 
+pub mod attach;
+pub mod changes;
 pub mod demo;
+pub mod exec;
 pub mod files;
 pub mod ids;
+pub mod lifecycle;
 pub mod log;
-pub mod run;
+pub mod prepare;
+pub mod record;
+pub mod remove;
+pub mod root;
+pub mod runtime;
 mod seccomp;
+pub mod settle;
+pub mod shown;
 pub mod spec;
+pub mod start;
+pub mod state;
 pub mod units;
 mod users;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::monitor::plan::{Health, Plan};
+use crate::tool::Tool;
+use record::Container;
 
 /// An id of a container or a nameless volume: 64 random hexadecimal digits.
 pub fn random_id() -> Result<String> {
     let mut bytes = [0; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
     Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
+}
+
+/// What a container's monitor is told; `document` is its config.json.
+fn plan(tool: &Tool, container: &Container, document: &Value) -> Result<Plan> {
+    let settings = &container.settings;
+    let (image, flags) = (&settings.image, &settings.flags);
+    let log = spec::log_options(flags)?;
+    Ok(Plan {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        image: container.image_name.clone(),
+        store: tool.store()?.root().to_owned(),
+        vfs: tool.driver == crate::cli::Driver::Vfs,
+        plain_user: tool.plain_user,
+        run_dir: container.run_dir(tool),
+        runtime: tool.runtime.clone(),
+        terminal: flags.tty,
+        size: None,
+        input: settings.interactive,
+        input_once: settings.input_once,
+        remove: container.remove,
+        log: (log.driver == spec::LogDriver::Files).then_some(log),
+        restart: spec::restart(flags)?,
+        health: spec::health(image, flags)?
+            .map(|check| Health { process: health_process(document, &check.test), check }),
+        stop_signal: spec::stop_signal(image, flags)?,
+        stop_timeout: spec::stop_timeout(flags)?.map_or(-1, i64::from),
+        adopt: false,
+    })
+}
+
+/// The process object of a health check: the container's own program with other words.
+fn health_process(document: &Value, test: &[String]) -> Value {
+    let mut process = document["process"].clone();
+    process["terminal"] = json!(false);
+    process["args"] = match test.split_first() {
+        Some((word, line)) if word == "CMD-SHELL" => json!(["/bin/sh", "-c", line.join(" ")]),
+        Some((_, words)) => json!(words),
+        None => json!([]),
+    };
+    process
 }

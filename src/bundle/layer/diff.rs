@@ -29,6 +29,9 @@ pub struct DiffOptions {
     pub overlay: Overlay,
     /// No time in the archive is later; in seconds since 1970 (reproducible-builds.org, SOURCE_DATE_EPOCH).
     pub source_date_epoch: Option<i64>,
+    /// Paths that are left out where they are empty files or directories: what a runtime makes for its mounts to stand
+    /// on is no change of the container's.
+    pub stubs: &'static [&'static str],
 }
 
 /// Writes the upper directory of an overlay, or a settled layer, as a layer's archive (image-spec 1.1, layer.md,
@@ -43,6 +46,15 @@ pub fn diff(upper: BorrowedFd, out: &mut dyn Write, options: &DiffOptions) -> Re
 /// Writes a whole tree as it is: for `export` and archives of root file systems.
 pub fn archive(root: BorrowedFd, out: &mut dyn Write) -> Result<()> {
     Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.all()
+}
+
+/// Whether a file or directory of a tree has nothing in it.
+pub fn is_empty(root: BorrowedFd, path: &[u8], stat: &Stat) -> Result<bool> {
+    Ok(match fs::kind(stat) {
+        FileType::RegularFile => stat.st_size == 0,
+        FileType::Directory => fs::names(fs::base(root, path)?)?.is_empty(),
+        _ => false,
+    })
 }
 
 struct Writer<'a> {
@@ -84,7 +96,7 @@ impl Writer<'_> {
         if self.options.is_some() && fs::is_whiteout(stat) {
             return self.empty(&next.name);
         }
-        if fs::kind(stat) == FileType::Socket {
+        if fs::kind(stat) == FileType::Socket || self.is_stub(&next.path, stat)? {
             return Ok(());
         }
         let (above, name) = super::split(&next.path);
@@ -96,6 +108,13 @@ impl Writer<'_> {
             EntryType::Regular if meta.size > 0 => self.content(directory.as_fd(), name, meta.size),
             EntryType::Directory => self.directory(next, ahead),
             _ => Ok(()),
+        }
+    }
+
+    fn is_stub(&self, path: &[u8], stat: &Stat) -> Result<bool> {
+        match self.options {
+            Some(options) if options.stubs.iter().any(|it| it.as_bytes() == path) => is_empty(self.root, path, stat),
+            _ => Ok(false),
         }
     }
 

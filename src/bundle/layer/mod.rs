@@ -7,6 +7,7 @@
 //! [`flatten::flatten`] copies that tree; [`diff::diff`] makes a layer of what was written on top.
 
 mod archive;
+pub mod changes;
 pub mod compress;
 pub mod diff;
 pub mod flatten;

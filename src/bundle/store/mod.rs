@@ -7,7 +7,7 @@
 //! ROOT/ingest/         blobs in the making: what a broken download left is gone on with
 //! ROOT/layers/NAME/    a layer's own files, for overlay
 //! ROOT/containers/ID/  a container's own files
-//! ROOT/volumes/NAME/   a volume's files
+//! ROOT/volumes/NAME/   a volume's files, in `_data`
 //! ROOT/trash/          what the database has let go of and the disk has not yet
 //! ROOT/lock            held shared by whoever makes something without a row, alone by the sweep
 //! ```
@@ -41,7 +41,7 @@ pub use images::{Image, NewImage};
 pub use layers::{Layer, NewLayer};
 
 /// The version of the tables that this program writes (`PRAGMA user_version`).
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -61,17 +61,30 @@ CREATE INDEX names_image ON names(image);
 CREATE TABLE layers(chain TEXT PRIMARY KEY, parent TEXT REFERENCES layers, diff_id TEXT NOT NULL,
     dir TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, tar_size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX layers_parent ON layers(parent);
+-- Small facts, such as which program file the image of the demonstration was made of.
+CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// The tables of containers and volumes.
+const CONTAINERS: &str = "
+-- What does not change by itself; what does is in the file `state` of the container's directory. `settings` is JSON,
+-- `created` nanoseconds since 1970.
 CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, image TEXT NOT NULL,
-    image_name TEXT NOT NULL, chain TEXT, command TEXT NOT NULL, created INTEGER NOT NULL, exit_status INTEGER,
+    image_name TEXT NOT NULL, chain TEXT, settings TEXT NOT NULL, created INTEGER NOT NULL,
     remove INTEGER NOT NULL) WITHOUT ROWID;
--- Volumes, and who holds them. `created` in nanoseconds; `labels` and `options` are JSON objects.
+-- `labels` and `options` are JSON.
 CREATE TABLE volumes(name TEXT PRIMARY KEY, created INTEGER NOT NULL, anonymous INTEGER NOT NULL,
     labels TEXT NOT NULL, options TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE container_volumes(container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
     volume TEXT NOT NULL REFERENCES volumes, PRIMARY KEY(container, volume)) WITHOUT ROWID;
 CREATE INDEX container_volumes_volume ON container_volumes(volume);
--- Small facts, such as which program file the image of the demonstration was made of.
-CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// Version 1 knew only containers in the foreground, which had ended.
+const FROM_1: &str = "
+INSERT INTO containers SELECT id, name, image, image_name, chain, json_object('command', json(command)),
+    created * 1000000000, remove FROM old;
+DROP TABLE old;
 ";
 
 /// An open store.
@@ -129,8 +142,14 @@ impl Store {
                 let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
                 if version == 0 {
                     transaction.execute_batch(TABLES)?;
-                    transaction.pragma_update(None, "user_version", VERSION)?;
+                    transaction.execute_batch(CONTAINERS)?;
+                } else if version == 1 {
+                    transaction.execute_batch("ALTER TABLE containers RENAME TO old")?;
+                    transaction.execute_batch(CONTAINERS)?;
+                    self.keep_statuses(transaction)?;
+                    transaction.execute_batch(FROM_1)?;
                 }
+                transaction.pragma_update(None, "user_version", VERSION)?;
                 Ok(())
             })?;
         }
@@ -141,6 +160,20 @@ impl Store {
         self.db.pragma_update(None, "wal_autocheckpoint", 50)?;
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.recover()
+    }
+
+    /// The exit statuses that version 1 had in the database go where they are looked for now.
+    fn keep_statuses(&self, transaction: &Transaction<'_>) -> Result<()> {
+        let mut rows = transaction.prepare("SELECT id, exit_status FROM old WHERE exit_status IS NOT NULL")?;
+        let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i32>(1)?)))?;
+        for row in rows {
+            let (id, status) = row?;
+            let dir = self.root.join("containers").join(id);
+            if dir.is_dir() {
+                std::fs::write(dir.join("state"), format!(r#"{{"status":"exited","exit":{status}}}"#))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where it lies.

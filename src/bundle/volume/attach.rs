@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::namespace;
@@ -49,4 +49,17 @@ impl Tree {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         rustix::mount::move_mount(&self.0, c"", &at, c"", flags)
     }
+}
+
+/// Mounts a copy of what is at a path at a path of another root, if that is there.
+pub fn show(source: &str, root: BorrowedFd<'_>, at: &str) -> Result<()> {
+    let source = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let Ok(at) = rustix::fs::openat2(root, at.trim_start_matches('/'), flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    else {
+        return Ok(());
+    };
+    let tree = Tree::of(source.as_fd(), true)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&tree.0, c"", &at, c"", flags)?)
 }

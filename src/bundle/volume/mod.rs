@@ -22,7 +22,8 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
-pub use prepare::{Prepared, Site, open_root, prepare};
+pub use attach::show;
+pub use prepare::{Site, prepare};
 pub use resolve::resolve;
 pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove};
 

@@ -93,6 +93,13 @@ pub fn capabilities(flags: &Flags) -> Result<Vec<String>> {
     Ok(names.map(|(_, name)| (*name).to_owned()).collect())
 }
 
+/// All that this kernel has and we may give.
+pub fn all() -> Vec<String> {
+    let last = last_capability();
+    let names = ALL_CAPABILITIES.iter().enumerate().filter(|(number, _)| *number <= last && bounded(*number));
+    names.map(|(_, name)| (*name).to_owned()).collect()
+}
+
 fn last_capability() -> usize {
     std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
         .ok()

@@ -29,11 +29,12 @@ use crate::image::config::Execution;
 use host::Host;
 use security::Security;
 
+pub use capabilities::all as all_capabilities;
 pub use namespaces::{Mode, Modes, joined};
 pub use options::{
     Health, LogDriver, LogOptions, Restart, health, log_options, restart, signal, stop_signal, stop_timeout,
 };
-pub use process::arguments;
+pub use process::{arguments, environment, settled_environment};
 
 /// The version of the runtime specification that is written: the oldest that says all that is used: runtimes refuse
 /// versions that they have not heard of.
@@ -107,13 +108,18 @@ impl Parts {
     }
 }
 
+/// `linux.resources`, but for the devices' list, which does not change.
+pub fn update(flags: &Flags, plain_user: bool) -> Result<Value> {
+    Ok(resources::resources(flags, &Host::new(plain_user))?.into())
+}
+
 /// Reads all flags before anything is made: what is wrong, or cannot be had on this machine, is an error. Gives the
 /// flags as they are kept with the container: with the contents of the files that they name and the caller's values of
 /// variables, so that a later start needs neither.
 pub fn check(image: &Execution, flags: &Flags, plain_user: bool) -> Result<Flags> {
     refuse(flags)?;
     let flags = Flags {
-        env: process::settled_environment(flags)?,
+        env: process::settled_environment(&flags.env_file, &flags.env)?,
         env_file: Vec::new(),
         label: settled_labels(flags)?,
         label_file: Vec::new(),

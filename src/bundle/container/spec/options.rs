@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::flags::Flags;
 use crate::container::units;
 use crate::image::config::Execution;
 
 /// When a container that has ended is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
     /// Never.
     No,
@@ -24,7 +24,7 @@ pub enum Restart {
 }
 
 /// A check of a container's health, times and numbers complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// `["CMD", PROGRAM, ARGUMENT...]`, or `["CMD-SHELL", LINE]`.
     pub test: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Health {
 }
 
 /// Where output goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogDriver {
     /// Files below the container's directory.
     Files,
@@ -50,7 +50,7 @@ pub enum LogDriver {
 }
 
 /// How output is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOptions {
     /// Where.
     pub driver: LogDriver,

@@ -52,13 +52,13 @@ pub fn environment(image: &Execution, flags: &Flags, hostname: Option<&str>) -> 
 }
 
 /// The variables of `--env-file`, then of `--env`, with the caller's values where only a name is given.
-pub fn settled_environment(flags: &Flags) -> Result<Vec<String>> {
+pub fn settled_environment(env_file: &[String], env: &[String]) -> Result<Vec<String>> {
     let mut variables = Vec::new();
-    for file in &flags.env_file {
+    for file in env_file {
         let lines = units::lines_of(file).with_context(|| format!("--env-file {file}"))?;
         variables.extend(units::with_callers(&lines).with_context(|| format!("--env-file {file}"))?);
     }
-    variables.extend(units::with_callers(&flags.env).context("--env")?);
+    variables.extend(units::with_callers(env).context("--env")?);
     Ok(variables)
 }
 

@@ -181,7 +181,7 @@ fn changes_through_a_layer() {
                 flatten(&all, scratch.directory(&flat).as_fd(), Overlay::Trusted).unwrap();
                 same(&path(&merged), &path(&flat), &what);
                 // And so is a layer that is made of the changes.
-                let options = DiffOptions { overlay: Overlay::Trusted, source_date_epoch: None };
+                let options = DiffOptions { overlay: Overlay::Trusted, source_date_epoch: None, stubs: &[] };
                 let bytes = written(directory.as_fd(), |root, out| diff(root, out, &options));
                 let new = scratch.directory(&layer);
                 let result = unpack(&mut &bytes[..], new.as_fd(), &OPTIONS).unwrap();
@@ -209,7 +209,7 @@ fn times_are_clamped() {
     let old = Timespec { tv_sec: 500, tv_nsec: 5 };
     let times = Timestamps { last_access: old, last_modification: old };
     rustix::fs::utimensat(&tree, "old", &times, rustix::fs::AtFlags::empty()).unwrap();
-    let options = DiffOptions { overlay: Overlay::Trusted, source_date_epoch: Some(1000) };
+    let options = DiffOptions { overlay: Overlay::Trusted, source_date_epoch: Some(1000), stubs: &[] };
     let bytes = written(tree.as_fd(), |root, out| diff(root, out, &options));
     unpacked(&scratch, "again", &bytes);
     let all = manifest(&scratch.0.join("again"), &[]);

@@ -1,0 +1,149 @@
+//! `bundle ps`.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::cli::containers::Ps;
+use crate::container::record::{self, Container};
+use crate::container::state::{State, now};
+use crate::container::{settle, shown, spec, units};
+use crate::output;
+use crate::tool::Tool;
+
+const COLUMNS: [(&str, &str); 7] = [
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+];
+
+pub fn run(tool: &Tool, args: &Ps) -> Result<()> {
+    let store = tool.store()?;
+    let filters = args.filter.iter().map(|it| Filter::parse(tool, it)).collect::<Result<Vec<_>>>()?;
+    let most = if args.latest { Some(1) } else { args.last };
+    // Who asks for a state means those in it, whether they run or not.
+    let all =
+        args.all || most.is_some() || filters.iter().any(|it| matches!(it, Filter::Status(_) | Filter::Exited(_)));
+    let mut rows = Vec::new();
+    for container in record::all(store)? {
+        let Some(state) = settle::state(tool, &container)? else { continue };
+        if (all || state.live()) && Filter::fit(&filters, &container, &state)? {
+            rows.push(row(tool, &container, &state, args)?);
+        }
+        if most.is_some_and(|most| rows.len() >= most) {
+            break;
+        }
+    }
+    if args.quiet {
+        let ids = rows.iter().filter_map(|it| it["ID"].as_str());
+        return output::print(&ids.map(|it| format!("{it}\n")).collect::<String>());
+    }
+    let mut columns = COLUMNS.to_vec();
+    if args.size {
+        columns.push(("SIZE", "Size"));
+    }
+    output::rows(args.format.as_deref(), &columns, &rows)
+}
+
+fn row(tool: &Tool, container: &Container, state: &State, args: &Ps) -> Result<Value> {
+    let settings = &container.settings;
+    let words = spec::arguments(&settings.image, settings.flags.entrypoint.as_deref(), &settings.command)?;
+    let labels = spec::labels(&settings.image, &settings.flags)?;
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut row = json!({
+        "ID": if args.no_trunc { container.id.as_str() } else { container.short() },
+        "Image": container.image_name,
+        "Command": shown::command(&words, args.no_trunc),
+        "CreatedAt": shown::time(container.created),
+        "RunningFor": format!("{} ago", output::age((now() - container.created).max(0) / 1_000_000_000)),
+        "State": shown::state(state),
+        "Status": shown::status(state, now()),
+        "Ports": "",
+        "Names": container.name,
+        "Labels": labels.join(","),
+        "Networks": settings.flags.network,
+    });
+    if args.size {
+        let upper = container.dir(tool)?.join("upper");
+        let upper = rustix::fs::open(&upper, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
+        row["Size"] = json!(units::human(crate::store::check::tree_size(std::os::fd::AsFd::as_fd(&upper))?));
+    }
+    Ok(row)
+}
+
+/// What `--filter` asks for. Those of one kind are alternatives, those of different kinds have all to fit.
+enum Filter {
+    Id(String),
+    Name(String),
+    Label(String, Option<String>),
+    Status(String),
+    Exited(i32),
+    /// An image: its name or manifest's digest.
+    Ancestor(String, Option<String>),
+    Before(i64),
+    Since(i64),
+    Health(String),
+    Volume(String),
+}
+
+impl Filter {
+    fn parse(tool: &Tool, text: &str) -> Result<Self> {
+        let (key, value) =
+            text.split_once('=').with_context(|| format!("--filter {text:?}: not of the form KEY=VALUE"))?;
+        let owned = value.to_owned();
+        let created = |name: &str| Ok::<_, anyhow::Error>(record::find(tool.store()?, name)?.created);
+        let one_of = |known: &[&str]| {
+            if !known.contains(&value) {
+                bail!("--filter {text:?}: known are {}", known.join(", "));
+            }
+            Ok(owned.clone())
+        };
+        Ok(match key {
+            "id" => Self::Id(owned),
+            "name" => Self::Name(owned.trim_start_matches('/').to_owned()),
+            "label" => match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(owned, None),
+            },
+            "status" => Self::Status(one_of(&["created", "running", "paused", "restarting", "exited"])?),
+            "exited" => Self::Exited(value.parse().ok().with_context(|| format!("--filter {text:?}: no exit status"))?),
+            "ancestor" => Self::Ancestor(owned, tool.store()?.look_up(value)?.map(|it| it.digest.to_string())),
+            "before" => Self::Before(created(value)?),
+            "since" => Self::Since(created(value)?),
+            "health" => Self::Health(one_of(&["starting", "healthy", "unhealthy", "none"])?),
+            "volume" => Self::Volume(owned),
+            _ => bail!(
+                "--filter {text:?}: known are id, name, label, status, exited, ancestor, before, since, health, volume"
+            ),
+        })
+    }
+
+    fn fit(filters: &[Self], container: &Container, state: &State) -> Result<bool> {
+        let labels = spec::labels(&container.settings.image, &container.settings.flags)?;
+        let one = |filter: &Self| match filter {
+            Self::Id(text) => container.id.starts_with(text.as_str()),
+            Self::Name(text) => container.name.contains(text.as_str()),
+            Self::Label(key, value) => labels.get(key).is_some_and(|it| value.as_ref().is_none_or(|value| value == it)),
+            Self::Status(text) => shown::state(state) == text,
+            Self::Exited(status) => !state.live() && state.started != 0 && state.exit == Some(*status),
+            Self::Ancestor(name, digest) => {
+                container.image_name == *name || digest.as_ref().is_some_and(|it| *it == container.image)
+            }
+            Self::Before(created) => container.created < *created,
+            Self::Since(created) => container.created > *created,
+            Self::Health(text) => state.health.as_ref().map_or("none", |it| &it.status) == text,
+            Self::Volume(text) => container.settings.uses(text),
+        };
+        let kind = std::mem::discriminant::<Self>;
+        Ok(filters.iter().all(|filter| {
+            // Every label is wanted, of the others of one kind any.
+            if matches!(filter, Self::Label(..)) {
+                return one(filter);
+            }
+            filters.iter().filter(|it| kind(it) == kind(filter)).any(one)
+        }))
+    }
+}

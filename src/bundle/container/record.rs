@@ -1,0 +1,261 @@
+//! The containers that the database knows: who they are and how they were asked for.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::runtime::Runtime;
+use super::state;
+use crate::cli::flags::Flags;
+use crate::image::config::Execution;
+use crate::store::{Image, Store};
+use crate::tool::Tool;
+use crate::volume;
+
+/// How a container was asked for. It is all that a start needs besides the layers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The flags that config.json is made of. Nothing of the caller's environment is asked for again.
+    pub flags: Flags,
+    /// The words behind the image's name.
+    pub command: Vec<String>,
+    /// What is mounted into it.
+    pub mounts: Vec<volume::Mount>,
+    /// The image's configuration when the container was made.
+    pub image: Execution,
+    /// Whether the program gets an input.
+    pub interactive: bool,
+    /// Whether that ends with the first client's.
+    pub input_once: bool,
+}
+
+impl Settings {
+    /// Whether a volume, by name or by where it is seen, is among the mounts.
+    pub fn uses(&self, volume: &str) -> bool {
+        self.mounts.iter().any(|it| {
+            it.destination == volume || matches!(&it.source, volume::Source::Volume { name, .. } if name == volume)
+        })
+    }
+}
+
+/// A container. See the table in `store/mod.rs`.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The digest of its image's manifest.
+    pub image: String,
+    /// What the image was called.
+    pub image_name: String,
+    /// The topmost layer.
+    pub chain: Option<String>,
+    /// How it was asked for.
+    pub settings: Settings,
+    /// When it was made, in nanoseconds since 1970.
+    pub created: i64,
+    /// Whether it is removed when it has ended.
+    pub remove: bool,
+}
+
+const COLUMNS: &str = "id, name, image, image_name, chain, settings, created, remove";
+
+impl Container {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Result<Self>> {
+        let settings: String = row.get(5)?;
+        let id: String = row.get(0)?;
+        let settings = match serde_json::from_str(&settings).with_context(|| format!("the settings of container {id}"))
+        {
+            Ok(settings) => settings,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Self {
+            id,
+            name: row.get(1)?,
+            image: row.get(2)?,
+            image_name: row.get(3)?,
+            chain: row.get(4)?,
+            settings,
+            created: row.get(6)?,
+            remove: row.get(7)?,
+        }))
+    }
+
+    /// Its directory in the store.
+    pub fn dir(&self, tool: &Tool) -> Result<PathBuf> {
+        Ok(dir(tool.store()?.root(), &self.id))
+    }
+
+    /// Where what is gone with the next start of the machine lies. The paths of sockets are short.
+    pub fn run_dir(&self, tool: &Tool) -> PathBuf {
+        tool.state_dir().join(&self.id[..32])
+    }
+
+    /// The runtime, as this container sees it.
+    pub fn runtime(&self, tool: &Tool) -> Runtime {
+        Runtime { program: tool.runtime.clone(), run_dir: self.run_dir(tool), id: self.id.clone() }
+    }
+
+    /// Its id as people read it.
+    pub fn short(&self) -> &str {
+        &self.id[..12]
+    }
+}
+
+/// The directory of a container in a store.
+pub fn dir(store: &Path, id: &str) -> PathBuf {
+    store.join("containers").join(id)
+}
+
+/// All containers, the newest first.
+pub fn all(store: &Store) -> Result<Vec<Container>> {
+    let sql = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
+    let mut statement = store.db().prepare_cached(&sql)?;
+    let rows = statement.query_map([], Container::of)?;
+    rows.map(|it| it?).collect()
+}
+
+/// A container by its whole id.
+pub fn by_id(store: &Store, id: &str) -> Result<Option<Container>> {
+    let mut statement = store.db().prepare_cached(&format!("SELECT {COLUMNS} FROM containers WHERE id = ?1"))?;
+    statement.query_row([id], Container::of).optional()?.transpose()
+}
+
+/// A container by its name or the beginning of its id.
+pub fn look_up(store: &Store, text: &str) -> Result<Option<Container>> {
+    let sql = format!("SELECT {COLUMNS} FROM containers WHERE name = ?1");
+    if let Some(found) = store.db().prepare_cached(&sql)?.query_row([text], Container::of).optional()? {
+        return found.map(Some);
+    }
+    if text.is_empty() || !text.bytes().all(|it| it.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {COLUMNS} FROM containers WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2");
+    let mut statement = store.db().prepare_cached(&sql)?;
+    let mut found = statement.query_map([text], Container::of)?.map(|it| it?).collect::<Result<Vec<_>>>()?;
+    if found.len() > 1 {
+        bail!("{text:?} is the beginning of several containers' ids: give more digits");
+    }
+    Ok(found.pop())
+}
+
+/// A container by its name or the beginning of its id; an error where there is none.
+pub fn find(store: &Store, text: &str) -> Result<Container> {
+    look_up(store, text)?.with_context(|| format!("no such container: {text}; `bundle ps -a` lists all"))
+}
+
+/// What a new container is called where nobody says.
+pub fn usual_name(id: &str) -> String {
+    format!("c-{}", &id[..12])
+}
+
+/// What is registered.
+pub struct New<'a> {
+    /// Its image.
+    pub image: &'a Image,
+    /// What that was called.
+    pub image_name: &'a str,
+    /// Its name.
+    pub name: Option<&'a str>,
+    /// Remove it when it has ended.
+    pub remove: bool,
+    /// How it was asked for.
+    pub settings: Settings,
+}
+
+/// Makes a container that has not run: directory, lock and row, in this order, so that what has a row also has the
+/// rest. The lock is the caller's.
+pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)> {
+    let store = tool.store()?;
+    let making = store.announce()?;
+    let id = super::random_id()?;
+    let name = new.name.map_or_else(|| usual_name(&id), str::to_owned);
+    check_name("--name", &name)?;
+    let dir = dir(store.root(), &id);
+    std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    for below in ["upper", "work", "rootfs"] {
+        std::fs::create_dir(dir.join(below))?;
+    }
+    // The container's `/` is the upper directory's as soon as something is written there.
+    rustix::fs::chmod(dir.join("upper"), rustix::fs::Mode::from_raw_mode(0o755))?;
+    let lock = state::try_lock(&dir)?.context("a new container's lock is taken")?;
+    let container = Container {
+        id,
+        name,
+        image: new.image.digest.as_str().to_owned(),
+        image_name: new.image_name.to_owned(),
+        chain: new.image.chain.as_ref().map(|it| it.as_str().to_owned()),
+        settings: new.settings,
+        created: state::now(),
+        remove: new.remove,
+    };
+    if let Err(error) = insert(store, &container) {
+        store.remove_files(&format!("containers/{}", container.id))?;
+        return Err(error);
+    }
+    drop(making);
+    Ok((container, lock))
+}
+
+fn insert(store: &Store, it: &Container) -> Result<()> {
+    let settings = serde_json::to_string(&it.settings)?;
+    store.write(|db| {
+        name_is_free(db, &it.name)?;
+        // Removed since we looked? The row holds them from now on.
+        if let Some(chain) = &it.chain
+            && !db.prepare_cached("SELECT 1 FROM layers WHERE chain = ?1")?.exists([chain])?
+        {
+            bail!("image {} has just been removed", it.image_name);
+        }
+        db.execute(
+            "INSERT INTO containers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![it.id, it.name, it.image, it.image_name, it.chain, settings, it.created, it.remove],
+        )?;
+        volume::claim(db, &it.id, &it.settings.mounts)
+    })
+}
+
+fn name_is_free(db: &rusqlite::Transaction<'_>, name: &str) -> Result<()> {
+    let sql = "SELECT id FROM containers WHERE name = ?1";
+    let taken: Option<String> = db.query_row(sql, [name], |row| row.get(0)).optional()?;
+    if let Some(other) = taken {
+        bail!(
+            "the name {name:?} is taken by container {}: remove it (`bundle rm {name}`) or take another",
+            &other[..12]
+        );
+    }
+    Ok(())
+}
+
+/// Gives a container another name.
+pub fn rename(store: &Store, id: &str, name: &str) -> Result<()> {
+    check_name("the new name", name)?;
+    store.write(|db| {
+        name_is_free(db, name)?;
+        db.execute("UPDATE containers SET name = ?2 WHERE id = ?1", [id, name])?;
+        Ok(())
+    })
+}
+
+/// Keeps new settings of a container.
+pub fn update(store: &Store, id: &str, settings: &Settings) -> Result<()> {
+    let settings = serde_json::to_string(settings)?;
+    store.write(|db| {
+        db.execute("UPDATE containers SET settings = ?2 WHERE id = ?1", [id, &settings])?;
+        Ok(())
+    })
+}
+
+/// Docker's rule for names.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let first = name.bytes().next().is_some_and(|it| it.is_ascii_alphanumeric());
+    let rest = name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it));
+    if !first || !rest || name.len() < 2 || name.len() > 128 {
+        bail!("{what} {name:?}: 2 to 128 letters, digits, '_', '.' and '-', the first a letter or a digit");
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The end of a container: nothing of it is left.
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+
+use super::record::{self, Container};
+use super::state::{State, Status, lock_within};
+use super::{runtime, settle};
+use crate::events::{self, Kind};
+use crate::monitor::plan::Plan;
+use crate::monitor::talk;
+use crate::tool::Tool;
+use crate::volume;
+
+/// How long a monitor may take to end a container that is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes a container. One that runs is an error, or is killed with `force`; `volumes`: its anonymous volumes too.
+pub fn remove(tool: &Tool, container: &Container, force: bool, volumes: bool) -> Result<()> {
+    if !force {
+        let Some(state) = settle::state(tool, container)? else { return Ok(()) };
+        if state.live() {
+            let how = if state.status == Status::Restarting { "is being restarted" } else { "is running" };
+            bail!("container {} {how}: stop it first (`bundle stop {0}`), or remove it by force (-f)", container.name);
+        }
+    }
+    let dir = container.dir(tool)?;
+    let lock = match lock_within(&dir, Duration::from_millis(200)) {
+        Ok(Some(lock)) => lock,
+        // Somebody else has removed it.
+        Err(_) if !dir.exists() => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(None) => match kill(tool, container)? {
+            Some(lock) => lock,
+            None => return Ok(()),
+        },
+    };
+    if record::by_id(tool.store()?, &container.id)?.is_none() {
+        return Ok(());
+    }
+    finish(tool, container, &lock, volumes)
+}
+
+/// Ends a container whose lock is held by its monitor, and takes the lock. `None`: it is removed by now.
+fn kill(tool: &Tool, container: &Container) -> Result<Option<File>> {
+    let dir = container.dir(tool)?;
+    let gone = || !dir.exists();
+    if let Some(socket) = talk::connect(&container.run_dir(tool))? {
+        let stop = talk::Stop { signal: Some(Signal::KILL.as_raw()), timeout: Some(0) };
+        let _ = talk::send(&socket, talk::STOP, &serde_json::to_vec(&stop)?);
+    }
+    match lock_within(&dir, PATIENCE) {
+        Ok(Some(lock)) => return Ok(Some(lock)),
+        Err(_) if gone() => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(None) => {}
+    }
+    // A monitor that does not answer, such as one that somebody has stopped.
+    if let Some(monitor) = State::read(&dir)?.monitor.filter(super::state::Process::lives)
+        && let Some(pid) = Pid::from_raw(monitor.pid)
+    {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+    let lock = lock_within(&dir, PATIENCE)?;
+    Ok(Some(lock.with_context(|| format!("container {} is held by another bundle", container.name))?))
+}
+
+/// Removes a container whose lock is held: what runs of it, its row, its files.
+pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -> Result<()> {
+    let run_dir = container.run_dir(tool);
+    // Its monitor was killed, or has left something.
+    if run_dir.exists() || State::read(&container.dir(tool)?).is_ok_and(|it| it.live()) {
+        container.runtime(tool).delete();
+        runtime::remove_run_dir(&run_dir);
+    }
+    // Ours, if we have prepared it or looked into it.
+    crate::namespace::unmount_below(&container.dir(tool)?);
+    drop_row(tool, &container.id, volumes)?;
+    let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
+    events::append(tool.store()?.root(), Kind::Container, "destroy", &container.id, &attributes);
+    Ok(())
+}
+
+/// The row first: files without one are swept.
+fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
+    let store = tool.store()?;
+    store.write(|db| {
+        volume::release(store, db, id, volumes)?;
+        db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
+        Ok(())
+    })?;
+    store.remove_files(&format!("containers/{id}"))
+}
+
+/// With --rm: the monitor's last step. It holds the lock.
+pub fn by_monitor(plan: &Plan) -> Result<()> {
+    let tool = Tool::of_plan(plan);
+    let Some(container) = record::by_id(tool.store()?, &plan.id)? else { return Ok(()) };
+    crate::namespace::unmount_below(&container.dir(&tool)?);
+    drop_row(&tool, &container.id, true)?;
+    let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
+    events::append(&plan.store, Kind::Container, "destroy", &container.id, &attributes);
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Starting a container: the monitor is started first, so that its program is being loaded while we prepare what it
+//! will run, and is then told to go.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::record::Container;
+use super::runtime::make_run_dir;
+use super::state::{State, lock_within};
+use crate::monitor::plan::Plan;
+use crate::monitor::talk::End;
+use crate::monitor::{self, talk};
+use crate::tool::Tool;
+
+/// Starts a container whose lock we hold. The lock becomes the monitor's; what is returned is connected to it.
+/// `size` is that of the terminal, rows and columns; `attach`: what it writes comes to us, all of it.
+pub fn start(
+    tool: &Tool,
+    container: &Container,
+    lock: File,
+    size: Option<(u16, u16)>,
+    attach: bool,
+) -> Result<OwnedFd> {
+    let dir = container.dir(tool)?;
+    crate::namespace::own_mounts()?;
+    let run_dir = container.run_dir(tool);
+    make_run_dir(&run_dir)?;
+    let socket = spawn(&dir, &lock)?;
+    let prepared = super::prepare::prepare(tool, container).and_then(|document| {
+        let mut plan = super::plan(tool, container, &document)?;
+        plan.size = size;
+        plan.write(&dir)
+    });
+    if let Err(error) = prepared {
+        super::runtime::remove_run_dir(&run_dir);
+        return Err(error);
+    }
+    // Started by hand: what was said of earlier runs is over.
+    let mut state = State::read(&dir)?;
+    if state.stopped || state.restarts > 0 {
+        (state.stopped, state.restarts) = (false, 0);
+        state.write(&dir, false)?;
+    }
+    talk::send(&socket, talk::GO, if attach { b"1" } else { b"" })?;
+    Ok(socket)
+}
+
+/// Puts a monitor beside a container that runs without one.
+pub fn adopt(tool: &Tool, container: &Container, lock: File) -> Result<()> {
+    let dir = container.dir(tool)?;
+    let mut plan = Plan::read(&dir)?;
+    plan.adopt = true;
+    plan.name.clone_from(&container.name);
+    plan.restart = super::spec::restart(&container.settings.flags)?;
+    plan.write(&dir)?;
+    let socket = spawn(&dir, &lock)?;
+    drop(lock);
+    talk::send(&socket, talk::GO, &[])?;
+    Ok(())
+}
+
+/// The monitor's process. It waits for the word to go.
+fn spawn(dir: &Path, lock: &File) -> Result<OwnedFd> {
+    let (ours, theirs) = talk::pair()?;
+    // The same open file: the lock is held until both of us have closed it.
+    let lock = lock.try_clone()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args([monitor::WORD, &lock.as_raw_fd().to_string(), &theirs.as_raw_fd().to_string()]).arg(dir);
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Only what it is named stays open in it.
+    for fd in [lock.as_fd(), theirs.as_fd()] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+    }
+    let child = command.spawn().context("starting the container's monitor")?;
+    drop(child);
+    Ok(ours)
+}
+
+/// The lock of a container that is to be started: its last monitor may be about to end.
+pub fn lock_to_start(tool: &Tool, container: &Container) -> Result<File> {
+    let dir = container.dir(tool)?;
+    if let Some(lock) = lock_within(&dir, std::time::Duration::from_secs(10))? {
+        return Ok(lock);
+    }
+    bail!("container {} is held by another bundle for more than 10 s", container.name)
+}
+
+/// Waits until the program runs. What it says instead is why it does not.
+pub fn until_started(tool: &Tool, container: &Container, socket: &OwnedFd) -> Result<Option<End>> {
+    let mut buffer = vec![0; 1 + talk::PACKET];
+    let mut end = None;
+    loop {
+        match talk::receive(socket, &mut buffer)? {
+            Some((talk::STARTED, _)) => return Ok(None),
+            Some((talk::END, length)) => {
+                let it = serde_json::from_slice(&buffer[1..length]).context("what the monitor says of the end")?;
+                end = Some(it);
+            }
+            Some(_) => {}
+            None if end.is_some() => return Ok(end),
+            None => {
+                // Its monitor was killed: what is true now?
+                return match super::settle::state(tool, container)? {
+                    Some(state) if state.live() || state.started != 0 => Ok(None),
+                    Some(state) => bail!("container {}: {}", container.name, state.error.unwrap_or_default()),
+                    None => bail!("container {}: its monitor was killed, and it is removed", container.name),
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,713 @@
+//! The small process beside each container. It starts the container through the runtime, keeps what it writes, tells
+//! its clients, keeps its exit status, and starts it anew where its policy says so. One thread, one loop.
+//!
+//! It is started by the command that has prepared the container, and inherits three things: a mount namespace with the
+//! root file system in it, the container's lock, and one end of a socket pair. It outlives the command. When it is
+//! killed the lock is free, and the next command puts another one in its place (`container/settle.rs`).
+//!
+//! The order of an end: the exit status is on the disk before anybody is told; what the runtime has is gone before
+//! the status is called final.
+
+mod clients;
+mod health;
+mod oom;
+pub mod plan;
+mod restart;
+mod stdio;
+pub mod talk;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
+use crate::container::log::{Limits, Stream, Writer};
+use crate::container::runtime::{self, Runtime};
+use crate::container::state::{Process, State, Status, now};
+use clients::Client;
+use health::Checker;
+use oom::Oom;
+use plan::Plan;
+use stdio::{Got, Streams};
+use talk::{End, PACKET};
+
+/// The hidden word that it is called with, before the descriptors of the lock and the socket and the container's
+/// directory.
+pub const WORD: &str = "monitor";
+
+/// The container's first process.
+struct Init {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Whether the kernel tells us of its end as its parent.
+    ours: bool,
+}
+
+/// How far the present run has come.
+enum Phase {
+    /// The runtime is at work.
+    Starting(Pid),
+    /// The program runs; with its status: it has ended, and its last output is still being read.
+    Running(Option<i32>),
+    /// Until the next run.
+    Waiting(Instant),
+    /// There is none.
+    Over,
+}
+
+/// A stop that was asked for.
+struct Stopping {
+    /// When to kill; `None` for never.
+    kill: Option<Instant>,
+    killed: bool,
+}
+
+struct Monitor {
+    plan: Plan,
+    dir: PathBuf,
+    runtime: Runtime,
+    state: State,
+    phase: Phase,
+    streams: Streams,
+    init: Option<Init>,
+    /// Children that ended while the runtime was still at work: the first process may be one of them.
+    ended_early: Vec<(Pid, i32)>,
+    log: Option<Writer>,
+    clients: Vec<Client>,
+    stopping: Option<Stopping>,
+    /// Whether the container is frozen for a client.
+    held: bool,
+    health: Option<Checker>,
+    oom: Oom,
+    delay: Option<Duration>,
+    began: Instant,
+    /// When to look at a terminal again that nobody has open.
+    quiet: Option<Instant>,
+    signals: SignalFd,
+    listener: Option<OwnedFd>,
+    buffer: Box<[u8]>,
+    #[allow(dead_code)]
+    lock: File,
+}
+
+/// The monitor's life.
+pub fn run(words: &[String]) -> Result<()> {
+    let [lock, socket, dir] = words else { bail!("{WORD} LOCK SOCKET DIR: not for people") };
+    let (lock, socket) = (number(lock)?, number(socket)?);
+    crate::sys::close_all_but(&[lock.min(socket), lock.max(socket)]);
+    let (lock, socket) = (File::from(crate::sys::take_fd(lock)?), crate::sys::take_fd(socket)?);
+    // No terminal's signals, and no signal of a command that is done.
+    rustix::process::setsid().context("a session of our own")?;
+    rustix::process::set_child_subreaper(Pid::from_raw(1)).context("becoming the reaper of what the runtime starts")?;
+    let signals = block_signals()?;
+    let mut buffer = vec![0; 1 + PACKET].into_boxed_slice();
+    let attached = match talk::receive(&socket, &mut buffer)? {
+        Some((talk::GO, length)) => length > 1,
+        // The command could not prepare it.
+        _ => return Ok(()),
+    };
+    let dir = PathBuf::from(dir);
+    let plan = Plan::read(&dir)?;
+    let runtime = Runtime { program: plan.runtime.clone(), run_dir: plan.run_dir.clone(), id: plan.id.clone() };
+    let mut first = Client::new(socket);
+    (first.first, first.attached, first.lossless) = (true, attached, attached);
+    let mut monitor = Monitor {
+        state: State::read(&dir)?,
+        phase: Phase::Over,
+        streams: Streams::default(),
+        init: None,
+        ended_early: Vec::new(),
+        log: None,
+        clients: vec![first],
+        stopping: None,
+        held: false,
+        health: None,
+        oom: Oom::default(),
+        delay: None,
+        began: Instant::now(),
+        quiet: None,
+        signals,
+        listener: None,
+        buffer,
+        lock,
+        plan,
+        dir,
+        runtime,
+    };
+    let done = monitor.live();
+    if let Err(error) = &done {
+        monitor.give_up(error);
+    }
+    done
+}
+
+/// A descriptor that the command has left open for us.
+fn number(text: &str) -> Result<i32> {
+    let number = text.parse().ok().filter(|it| *it > 2);
+    number.with_context(|| format!("{text:?} is no descriptor that we were given"))
+}
+
+fn block_signals() -> Result<SignalFd> {
+    let mut set = SigSet::all();
+    for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT] {
+        set.remove(fault);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// A packet with something in JSON.
+fn packet(kind: u8, what: &impl serde::Serialize) -> Vec<u8> {
+    let mut packet = vec![kind];
+    packet.extend(serde_json::to_vec(what).unwrap_or_default());
+    packet
+}
+
+impl Monitor {
+    fn live(&mut self) -> Result<()> {
+        self.listener = Some(talk::listen(&self.plan.run_dir)?);
+        self.state.monitor = Process::of(std::process::id() as i32);
+        if let Some(limits) = self.plan.log {
+            let limits = Limits { max_size: limits.max_size, max_file: limits.max_file };
+            self.log = Some(Writer::open(&self.dir.join("log"), limits)?);
+        }
+        if self.plan.adopt {
+            self.adopt()?
+        } else {
+            self.start()?
+        }
+        while !matches!(self.phase, Phase::Over) {
+            self.wait()?;
+            self.read_signals()?;
+            self.serve_clients();
+            self.copy_output();
+            self.keep_time()?;
+            if let Phase::Running(Some(status)) = self.phase
+                && self.streams.sources.is_empty()
+            {
+                self.ended(status)?;
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// One run: what goes before the runtime, and the runtime itself.
+    fn start(&mut self) -> Result<()> {
+        self.state.status = Status::Starting;
+        (self.state.paused, self.state.process, self.state.oom, self.state.error) = (false, None, false, None);
+        self.state.health = None;
+        self.state.write(&self.dir, false)?;
+        self.runtime.forget();
+        let pid_file = self.pid_file();
+        let _ = std::fs::remove_file(&pid_file);
+        let mut command = self.runtime.command();
+        command.args(["run", "--detach", "--bundle"]).arg(&self.dir).arg("--pid-file").arg(pid_file);
+        self.streams = Streams::make(&self.plan, &mut command)?;
+        command.arg(&self.plan.id);
+        crate::sys::unblock_signals(&mut command);
+        crate::sys::die_with_us(&mut command);
+        let child = command.spawn();
+        let child = child.with_context(|| format!("starting the runtime {}", self.plan.runtime.display()))?;
+        self.phase = Phase::Starting(Pid::from_child(&child));
+        Ok(())
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.plan.run_dir.join("pid")
+    }
+
+    /// A container whose monitor was killed.
+    fn adopt(&mut self) -> Result<()> {
+        let process = self.state.process.clone().context("a container without a process cannot be adopted")?;
+        let pid = Pid::from_raw(process.pid).context("a process without a number")?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("its first process has ended")?;
+        // The descriptor may be of another that has got the number since.
+        if !process.lives() {
+            bail!("its first process has ended");
+        }
+        self.streams = Streams::find(&self.plan);
+        self.oom = Oom::of(process.pid);
+        self.oom.again();
+        self.init = Some(Init { pid, pidfd, ours: false });
+        self.health = self.plan.health.as_ref().map(Checker::new);
+        self.phase = Phase::Running(None);
+        self.state.write(&self.dir, false)
+    }
+
+    /// The runtime has done its work.
+    fn runtime_ended(&mut self, status: i32) -> Result<()> {
+        if status != 0 {
+            return self.not_started(status);
+        }
+        let text = std::fs::read_to_string(self.pid_file()).context("the runtime has written no pid file")?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("the runtime's pid file says {text:?}"))?;
+        self.streams.accept_terminal(&self.plan)?;
+        let early = self.ended_early.iter().find(|it| it.0 == pid).map(|it| it.1);
+        self.ended_early.clear();
+        self.phase = Phase::Running(early);
+        self.state.status = Status::Running;
+        self.state.process = Process::of(pid.as_raw_nonzero().get());
+        (self.state.started, self.state.finished) = (now(), 0);
+        self.began = Instant::now();
+        if early.is_none() {
+            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("the first process")?;
+            self.init = Some(Init { pid, pidfd, ours: true });
+            self.oom = Oom::of(pid.as_raw_nonzero().get());
+            if let Some(health) = &self.plan.health {
+                self.health = Some(Checker::new(health));
+                self.state.health =
+                    Some(crate::container::state::Health { status: "starting".to_owned(), ..Default::default() });
+            }
+        }
+        self.state.write(&self.dir, false)?;
+        self.event("start", &[]);
+        for client in &mut self.clients {
+            client.send(&[talk::STARTED]);
+        }
+        // Asked for while the runtime was at work.
+        if self.stopping.is_some() {
+            self.signal(self.plan.stop_signal);
+        }
+        Ok(())
+    }
+
+    /// The runtime could not start the program.
+    fn not_started(&mut self, status: i32) -> Result<()> {
+        let said = self.runtime.failure().or_else(|| self.said());
+        let said = said.unwrap_or_else(|| {
+            format!("the runtime {} gave status {status} and said nothing", self.plan.runtime.display())
+        });
+        self.runtime.delete();
+        let status = i32::from(runtime::status_of(&said));
+        let first = self.state.restarts == 0 && self.delay.is_none();
+        self.state.error = Some(said.clone());
+        self.state.exit = Some(status);
+        self.state.status = if first { Status::Created } else { Status::Exited };
+        // A program that cannot be started at all will not be the next time; one that has run before may.
+        let again = if first { None } else { self.next_run(status) };
+        self.over(End { status, error: Some(said), again: again.is_some() }, again)
+    }
+
+    /// What the runtime wrote where the program would have.
+    fn said(&mut self) -> Option<String> {
+        let source = self.streams.sources.iter().find(|it| it.kind == talk::ERROR)?;
+        let Got::Bytes(count) = source.read(&mut self.buffer) else { return None };
+        let text = String::from_utf8_lossy(&self.buffer[1..=count]);
+        text.lines().rev().find(|it| !it.trim().is_empty()).map(|it| it.trim().to_owned())
+    }
+
+    /// The first process has ended and its output is read.
+    fn ended(&mut self, status: i32) -> Result<()> {
+        if let Some(health) = &mut self.health {
+            health.stop();
+        }
+        (self.health, self.init) = (None, None);
+        if self.oom.again() {
+            self.oom_noticed();
+        }
+        (self.state.exit, self.state.finished) = (Some(status), now());
+        (self.state.paused, self.held) = (false, false);
+        self.state.status = Status::Exited;
+        let again = self.next_run(status);
+        if again.is_some() {
+            self.state.status = Status::Restarting;
+        }
+        // Nobody asks for the status of what is removed in a moment.
+        self.state.write(&self.dir, !self.plan.remove)?;
+        let text = status.to_string();
+        self.event("die", &[("exitCode", &text)]);
+        self.runtime.delete();
+        self.over(End { status, error: None, again: again.is_some() }, again)
+    }
+
+    /// After how long the container is started anew, if it is.
+    fn next_run(&mut self, status: i32) -> Option<Duration> {
+        if self.stopping.is_some() || self.plan.remove {
+            return None;
+        }
+        let delay = restart::delay(self.plan.restart, status, self.state.restarts, self.began.elapsed(), self.delay);
+        self.delay = delay;
+        delay
+    }
+
+    /// The end of one run; of the monitor's work too where there is no next one.
+    fn over(&mut self, end: End, again: Option<Duration>) -> Result<()> {
+        self.streams = Streams::default();
+        if let Some(delay) = again {
+            self.state.status = Status::Restarting;
+            self.state.write(&self.dir, false)?;
+            self.phase = Phase::Waiting(Instant::now() + delay);
+        } else {
+            self.stopping = None;
+            self.state.write(&self.dir, !self.plan.remove)?;
+            self.phase = Phase::Over;
+        }
+        for client in &mut self.clients {
+            client.tell(&end);
+        }
+        Ok(())
+    }
+
+    /// The last steps. What is told is told when the sockets close: by then nothing is left to wait for.
+    fn leave(&mut self) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.clients.iter().any(|it| it.is_stuck() && !it.is_gone()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+            self.clients.iter_mut().for_each(Client::retry);
+        }
+        self.listener = None;
+        runtime::remove_run_dir(&self.plan.run_dir);
+        if self.plan.remove
+            && let Err(error) = crate::container::remove::by_monitor(&self.plan)
+        {
+            // The next command does it.
+            self.state.error = Some(format!("removing it: {error:#}"));
+            let _ = self.state.write(&self.dir, false);
+        }
+    }
+
+    /// Something that we count on is not there: nothing may stay half done.
+    fn give_up(&mut self, error: &anyhow::Error) {
+        self.runtime.delete();
+        let error = format!("{error:#}");
+        self.state.status = if self.state.started == 0 { Status::Created } else { Status::Exited };
+        self.state.exit = Some(i32::from(runtime::FAILED));
+        self.state.error = Some(error.clone());
+        self.state.finished = now();
+        let _ = self.state.write(&self.dir, true);
+        let end = End { status: i32::from(runtime::FAILED), error: Some(error), again: false };
+        for client in &mut self.clients {
+            client.tell(&end);
+        }
+        self.leave();
+    }
+
+    fn event(&self, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = vec![("name", self.plan.name.as_str()), ("image", self.plan.image.as_str())];
+        attributes.extend_from_slice(more);
+        crate::events::append(&self.plan.store, crate::events::Kind::Container, action, &self.plan.id, &attributes);
+    }
+
+    fn oom_noticed(&mut self) {
+        self.state.oom = true;
+        self.event("oom", &[]);
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) -> Result<()> {
+        // A slow client holds the output back, not the signals and not the other clients.
+        let held = self.clients.iter().any(Client::is_stuck);
+        let quiet = self.quiet.is_some_and(|it| it > Instant::now());
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if let Some(listener) = &self.listener {
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Phase::Running(_) = self.phase
+            && !held
+            && !quiet
+        {
+            fds.extend(self.streams.sources.iter().map(|it| PollFd::new(it, PollFlags::IN)));
+        }
+        if let Some(input) = &self.streams.input
+            && !self.streams.waiting.is_empty()
+        {
+            fds.push(PollFd::new(input, PollFlags::OUT));
+        }
+        let fed = self.streams.waiting.is_empty();
+        for client in &self.clients {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, fed || !client.attached);
+            flags.set(PollFlags::OUT, client.is_stuck());
+            fds.push(PollFd::new(client, flags));
+        }
+        if let Some(output) = self.health.as_ref().and_then(Checker::output) {
+            fds.push(PollFd::new(output, PollFlags::IN));
+        }
+        if let Some(Init { ours: false, pidfd, .. }) = &self.init {
+            fds.push(PollFd::new(pidfd, PollFlags::IN));
+        }
+        let timeout = self.next_time().map(|it| {
+            let left = it.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("waiting for the container"),
+        }
+    }
+
+    /// When there is something to do at the latest.
+    fn next_time(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut times = vec![
+            self.stopping.as_ref().and_then(|it| it.kill.filter(|_| !it.killed)),
+            self.quiet.filter(|it| *it > now),
+        ];
+        if let Phase::Waiting(until) = self.phase {
+            times.push(Some(until));
+        }
+        if !self.state.paused && matches!(self.phase, Phase::Running(None)) {
+            times.push(self.health.as_ref().map(Checker::due));
+        }
+        if self.clients.iter().any(Client::is_stuck) {
+            times.push(Some(now + Duration::from_millis(500)));
+        }
+        times.into_iter().flatten().min()
+    }
+
+    fn read_signals(&mut self) -> Result<()> {
+        while let Some(info) = self.signals.read_signal()? {
+            // The machine goes down, or somebody wants us to end: the container ends as by `stop`, but it is not
+            // its user who has stopped it.
+            if info.ssi_signo == Signal::SIGTERM as u32 {
+                self.stop(&talk::Stop { signal: None, timeout: None }, false)?;
+            }
+        }
+        // Signals of children that end at the same moment come as one.
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let code = status.exit_status().or_else(|| status.terminating_signal().map(|it| 128 + it)).unwrap_or(255);
+            self.child_ended(pid, code)?;
+        }
+        if let Some(Init { ours: false, pid, pidfd }) = &self.init
+            && let Phase::Running(None) = self.phase
+            && has_ended(pidfd)
+        {
+            let raw = crate::sys::exit_of(pidfd);
+            if raw.is_none() {
+                self.state.error = Some(format!(
+                    "its monitor was killed before it ended, and this kernel does not keep the exit status of process {} for others: 255 stands for it",
+                    pid.as_raw_nonzero()
+                ));
+            }
+            let status = raw.map_or(255, |raw| if raw & 0x7f == 0 { raw >> 8 & 0xff } else { 128 + (raw & 0x7f) });
+            self.phase = Phase::Running(Some(status));
+        }
+        Ok(())
+    }
+
+    fn child_ended(&mut self, pid: Pid, status: i32) -> Result<()> {
+        if let Phase::Starting(runtime) = self.phase {
+            if pid == runtime {
+                // What it has left to us may have ended before: they are waited for first.
+                while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+                    let code = status.exit_status().or_else(|| status.terminating_signal().map(|it| 128 + it));
+                    self.ended_early.push((pid, code.unwrap_or(255)));
+                }
+                return self.runtime_ended(status);
+            }
+            self.ended_early.push((pid, status));
+        } else if self.init.as_ref().is_some_and(|it| it.pid == pid) {
+            self.phase = Phase::Running(Some(status));
+        } else if let (Some(checker), Some(plan), Some(health)) =
+            (&mut self.health, &self.plan.health, &mut self.state.health)
+        {
+            let before = health.status.clone();
+            if checker.ended(pid, status, plan, health) {
+                let action = (before != health.status).then(|| format!("health_status: {}", health.status));
+                self.state.write(&self.dir, false)?;
+                if let Some(action) = action {
+                    self.event(&action, &[]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// New clients, and what the old ones say.
+    fn serve_clients(&mut self) {
+        while let Some(listener) = &self.listener
+            && let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
+        {
+            self.clients.push(Client::new(socket));
+        }
+        let mut clients = std::mem::take(&mut self.clients);
+        for client in &mut clients {
+            client.retry();
+            // Input that the program has not taken holds its sender back.
+            while !(client.attached && !self.streams.waiting.is_empty())
+                && let Some(length) = client.receive(&mut self.buffer)
+            {
+                let packet = self.buffer[..length].to_vec();
+                self.obey(client, packet[0], &packet[1..]);
+            }
+            if client.is_gone() && client.first && client.attached && self.plan.input_once {
+                self.streams.ending = true;
+                self.streams.feed();
+            }
+        }
+        clients.retain(|it| !it.is_gone());
+        if self.held && !clients.iter().any(|it| it.holds) {
+            self.held = false;
+            if !self.state.paused {
+                let _ = self.runtime.run(&["resume", &self.plan.id]);
+            }
+        }
+        self.clients = clients;
+        self.streams.feed();
+    }
+
+    fn obey(&mut self, client: &mut Client, kind: u8, bytes: &[u8]) {
+        match (kind, bytes) {
+            (talk::ATTACH, _) => (client.attached, client.lossless) = (true, bytes == b"1"),
+            (talk::INPUT, _) if self.plan.input && !self.streams.ending => {
+                self.streams.waiting.extend_from_slice(bytes);
+                self.streams.feed();
+            }
+            (talk::INPUT_END, _) if self.plan.input_once && client.first => {
+                self.streams.ending = true;
+                self.streams.feed();
+            }
+            (talk::SIZE, [a, b, c, d]) => {
+                let (rows, columns) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
+                self.plan.size = Some((rows, columns));
+                self.streams.resize(rows, columns);
+            }
+            (talk::SIGNAL, [signal]) => self.signal(i32::from(*signal)),
+            (talk::PAUSED, [paused]) => {
+                self.state.paused = *paused == b'1';
+                let _ = self.state.write(&self.dir, false);
+            }
+            (talk::HOLD, _) => {
+                let held = self.hold(client);
+                let mut answer = vec![talk::HELD];
+                answer.extend(held.err().map(|it| format!("{it:#}")).unwrap_or_default().as_bytes());
+                client.send(&answer);
+            }
+            (talk::STOP, _) => {
+                if let Ok(stop) = serde_json::from_slice(bytes) {
+                    let _ = self.stop(&stop, true);
+                }
+            }
+            (talk::CHANGE, _) => {
+                if let Ok(change) = serde_json::from_slice::<talk::Change>(bytes) {
+                    self.plan.restart = change.restart.unwrap_or(self.plan.restart);
+                    self.plan.name = change.name.unwrap_or_else(|| std::mem::take(&mut self.plan.name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Freezes the container while a client reads its files. What is frozen already is left as it is.
+    fn hold(&mut self, client: &mut Client) -> Result<()> {
+        if !matches!(self.phase, Phase::Running(None)) {
+            bail!("it is not running just now");
+        }
+        if !self.state.paused && !self.held {
+            self.runtime.run(&["pause", &self.plan.id])?;
+        }
+        (client.holds, self.held) = (true, true);
+        Ok(())
+    }
+
+    /// Sends the first process a signal.
+    fn signal(&self, signal: i32) {
+        if let Some(init) = &self.init
+            && let Some(signal) = rustix::process::Signal::from_named_raw(signal)
+        {
+            let _ = rustix::process::pidfd_send_signal(&init.pidfd, signal);
+        }
+    }
+
+    fn stop(&mut self, stop: &talk::Stop, by_hand: bool) -> Result<()> {
+        if by_hand && !self.state.stopped {
+            self.state.stopped = true;
+            self.state.write(&self.dir, false)?;
+        }
+        let seconds = stop.timeout.unwrap_or(self.plan.stop_timeout);
+        let kill = u64::try_from(seconds).ok().and_then(|it| Instant::now().checked_add(Duration::from_secs(it)));
+        self.stopping = Some(Stopping { kill, killed: false });
+        if let Phase::Waiting(_) = self.phase {
+            let status = self.state.exit.unwrap_or(0);
+            self.state.status = Status::Exited;
+            return self.over(End { status, error: None, again: false }, None);
+        }
+        self.signal(stop.signal.unwrap_or(self.plan.stop_signal));
+        self.thaw();
+        Ok(())
+    }
+
+    /// A frozen container does not take its signals.
+    fn thaw(&mut self) {
+        if (self.state.paused || self.held) && self.runtime.run(&["resume", &self.plan.id]).is_ok() {
+            (self.state.paused, self.held) = (false, false);
+            let _ = self.state.write(&self.dir, false);
+        }
+    }
+
+    /// From the container to the log and to who is attached.
+    fn copy_output(&mut self) {
+        if !matches!(self.phase, Phase::Running(_)) || self.quiet.is_some_and(|it| it > Instant::now()) {
+            return;
+        }
+        self.quiet = None;
+        let over = matches!(self.phase, Phase::Running(Some(_)));
+        let mut at = 0;
+        while at < self.streams.sources.len() {
+            if self.clients.iter().any(Client::is_stuck) {
+                return;
+            }
+            let source = &self.streams.sources[at];
+            match source.read(&mut self.buffer) {
+                Got::Bytes(count) => {
+                    self.buffer[0] = source.kind;
+                    let stream = if source.kind == talk::OUTPUT { Stream::Stdout } else { Stream::Stderr };
+                    if let Some(log) = &mut self.log {
+                        log.write(stream, &self.buffer[1..=count]);
+                    }
+                    for client in self.clients.iter_mut().filter(|it| it.attached) {
+                        client.send(&self.buffer[..=count]);
+                    }
+                    // The other stream is not kept waiting, and at the end all is read.
+                    at += usize::from(!over);
+                }
+                Got::Nothing if !over => at += 1,
+                Got::Hung if !over => {
+                    self.quiet = Some(Instant::now() + Duration::from_millis(20));
+                    at += 1;
+                }
+                Got::Nothing | Got::Hung | Got::End => drop(self.streams.sources.remove(at)),
+            }
+        }
+    }
+
+    /// What is due.
+    fn keep_time(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if let Phase::Waiting(until) = self.phase
+            && until <= now
+        {
+            self.state.restarts += 1;
+            return self.start();
+        }
+        if let Some(stopping) = &mut self.stopping
+            && !stopping.killed
+            && stopping.kill.is_some_and(|it| it <= now)
+        {
+            stopping.killed = true;
+            self.signal(Signal::SIGKILL as i32);
+            self.thaw();
+        }
+        if !self.state.paused
+            && let (Phase::Running(None), Some(checker), Some(plan)) =
+                (&self.phase, &mut self.health, &self.plan.health)
+        {
+            checker.act(plan, &self.runtime);
+        }
+        Ok(())
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
+}
