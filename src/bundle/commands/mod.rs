@@ -22,6 +22,7 @@ mod run;
 mod save;
 mod search;
 mod tag;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -74,6 +75,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Search(args) => search::search(&args),
         Command::Tags(args) => search::tags(&args),
         Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&args),
+        Command::Volume(command) => volume::run(&tool, &command),
         Command::Prune(args) => prune::run(&tool, &args),
         Command::Store(StoreCommand::Check(args)) => return check::run(&tool, &args),
     }?;

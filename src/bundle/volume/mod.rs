@@ -22,9 +22,9 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
-pub use prepare::{Prepared, Site, open_root, prepare};
+pub use prepare::{Prepared, Site, portable, prepare};
 pub use resolve::resolve;
-pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove};
+pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove, size};
 
 /// Something that is mounted in a container. Stored with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
