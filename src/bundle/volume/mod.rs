@@ -19,6 +19,8 @@ mod prepare;
 mod resolve;
 mod rows;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
