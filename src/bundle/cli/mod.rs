@@ -4,6 +4,7 @@
 pub mod containers;
 pub mod flags;
 pub mod moment;
+pub mod volume;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -166,6 +167,9 @@ pub enum Command {
     /// Look at manifests in a registry
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Volumes: data that outlives containers
+    #[command(subcommand)]
+    Volume(volume::Volume),
     /// Remove what is not used
     #[command(after_help = "Example: bundle prune --all --dry-run")]
     Prune(Prune),

@@ -10,6 +10,7 @@ use crate::container::spec::{self, Place};
 use crate::layer;
 use crate::tool::Tool;
 use crate::transfer;
+use crate::volume;
 
 /// Writes beside the place first: there is a whole bundle under the name, or none.
 pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
@@ -17,6 +18,10 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
     let image = super::find(tool, &args.image)?;
     let (_, config) = store.read(&image)?;
     let flags = spec::check(&config.config, &args.flags, tool.plain_user)?;
+    let mounts = volume::resolve(&flags, std::iter::empty(), &mut |name| {
+        bail!("{name}: a bundle on disk can have no other container's volumes")
+    })?;
+    let mounts = volume::portable(&mounts)?;
     spec::arguments(&config.config, args.flags.entrypoint.as_deref(), &args.command)?;
     let dir = std::path::absolute(&args.dir)?;
     let shown = dir.display();
@@ -45,7 +50,7 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
             hostname: &hostname,
             cgroup: None,
             files: &[],
-            mounts: &[],
+            mounts: &mounts,
             propagation: None,
             join: &[],
             shm: None,

@@ -31,6 +31,7 @@ mod stop;
 mod tag;
 mod up_again;
 mod update;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -98,6 +99,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Search(args) => search::search(&args),
         Command::Tags(args) => search::tags(&args),
         Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&args),
+        Command::Volume(command) => volume::run(&tool, &command),
         Command::Prune(args) => prune::run(&tool, &args),
         Command::Store(StoreCommand::Check(args)) => return check::run(&tool, &args),
     }?;

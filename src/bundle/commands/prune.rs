@@ -98,7 +98,7 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
 }
 
 /// Without a terminal nobody can agree: then --force has to be given.
-fn agreed() -> Result<bool> {
+pub fn agreed() -> Result<bool> {
     if !rustix::termios::isatty(std::io::stdin()) {
         anyhow::bail!("this would be removed: say so by --force, or use --dry-run");
     }

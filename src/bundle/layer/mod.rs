@@ -13,7 +13,6 @@ pub mod diff;
 pub mod flatten;
 mod fs;
 pub mod overlay;
-mod owner;
 mod parents;
 mod pax;
 pub mod remove;
@@ -23,9 +22,10 @@ pub mod tar;
 mod tests;
 pub mod unpack;
 mod view;
+mod whole;
 
 pub use fs::names;
-pub use owner::give;
+pub use whole::{give, size};
 
 /// A name from an archive or a tree as errors show it: quoted, on one line, not longer than a line.
 fn shown(name: &[u8]) -> String {

@@ -19,13 +19,15 @@ mod prepare;
 mod resolve;
 mod rows;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
 pub use attach::show;
-pub use prepare::{Site, prepare};
+pub use prepare::{Site, portable, prepare};
 pub use resolve::resolve;
-pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove};
+pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove, size};
 
 /// Something that is mounted in a container. Stored with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! A container's mounts at its start: directories made and filled, and what config.json says of each.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -192,8 +192,33 @@ fn mount_local(local: &Local, at: &PathBuf) -> Result<()> {
     }
 }
 
-/// A descriptor of a path for [`Site::root`].
-pub fn open_root(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("opening {}", path.display()))
+/// The mounts of a list for a bundle that is taken elsewhere: what belongs to this store cannot go along.
+pub fn portable(mounts: &[Mount]) -> Result<Vec<Value>> {
+    let values = mounts.iter().map(|mount| {
+        let (kind, source, mut options) = match &mount.source {
+            Source::Bind { path, recursive, .. } => {
+                let depth = if *recursive { "rbind" } else { "bind" };
+                let propagation = mount.propagation.as_deref().unwrap_or("rprivate");
+                ("bind", path.as_str(), vec![depth.to_owned(), propagation.to_owned()])
+            }
+            Source::Tmpfs { options } => {
+                ("tmpfs", "tmpfs", SECURE.iter().map(|it| (*it).to_owned()).chain(options.iter().cloned()).collect())
+            }
+            Source::Volume { .. } => {
+                bail!(
+                    "a volume at {}: volumes are this store's, a bundle on disk can only bind directories",
+                    mount.destination
+                )
+            }
+        };
+        if mount.chown {
+            bail!("option U at {}: a bundle on disk changes no owners", mount.destination);
+        }
+        options.extend(mount.options.iter().cloned());
+        if mount.read_only {
+            options.push("ro".to_owned());
+        }
+        Ok(json!({"destination": mount.destination, "type": kind, "source": source, "options": options}))
+    });
+    values.collect()
 }

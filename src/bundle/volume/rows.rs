@@ -1,9 +1,12 @@
 //! Which volumes there are and which containers hold them: the database's part.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::data::Data;
 use super::{Mount, New, Source, options, parse};
@@ -122,21 +125,21 @@ fn delete(store: &Store, db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-/// Makes a volume; one of that name with the same options is left as it is.
-pub fn create(store: &Store, name: Option<&str>, new: &New) -> Result<String> {
+/// Makes a volume; one of that name with the same options is left as it is. Its name, and whether it is new.
+pub fn create(store: &Store, name: Option<&str>, new: &New) -> Result<(String, bool)> {
     options::local(&new.options)?;
     let anonymous = name.is_none();
     let name = match name {
         Some(name) => parse::name(name)?.to_owned(),
         None => crate::container::random_id()?,
     };
-    store.write(|db| match find(db, &name)? {
-        None => insert(db, &name, anonymous, new),
-        Some(there) if new.options.is_empty() || there.options == new.options => Ok(()),
+    let made = store.write(|db| match find(db, &name)? {
+        None => insert(db, &name, anonymous, new).map(|()| true),
+        Some(there) if new.options.is_empty() || there.options == new.options => Ok(false),
         Some(_) => bail!("volume {name} is there already, with other options: remove it or take another name"),
     })?;
     Data::open(store, &name)?;
-    Ok(name)
+    Ok((name, made))
 }
 
 /// Removes a volume that no container holds. False where there is none.
@@ -152,6 +155,17 @@ pub fn remove(store: &Store, name: &str) -> Result<bool> {
     })?;
     store.empty_trash()?;
     Ok(removed)
+}
+
+/// What a volume's files take on the disk, in bytes.
+pub fn size(store: &Store, name: &str) -> Result<u64> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(store.dir(), format!("volumes/{name}"), flags, Mode::empty()) {
+        Ok(dir) => Ok(crate::layer::size(dir.as_fd())?),
+        // Nothing has been put there yet.
+        Err(Errno::NOENT) => Ok(0),
+        Err(error) => Err(error).with_context(|| format!("looking at the volume {name}")),
+    }
 }
 
 /// Gives a row to a directory that has lost its own, as a loss of power can do: what is in it is somebody's.
