@@ -5,3 +5,4 @@ mod harness;
 
 mod bed;
 mod lifecycle;
+mod monitor;

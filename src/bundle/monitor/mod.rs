@@ -481,7 +481,7 @@ impl Monitor {
             && let Phase::Running(None) = self.phase
             && has_ended(pidfd)
         {
-            let raw = crate::sys::exit_of(pidfd);
+            let raw = status_of_stranger(*pid, pidfd);
             if raw.is_none() {
                 self.state.error = Some(format!(
                     "its monitor was killed before it ended, and this kernel does not keep the exit status of process {} for others: 255 stands for it",
@@ -705,6 +705,24 @@ impl Monitor {
         }
         Ok(())
     }
+}
+
+/// How a process ended that is another's child, in the form of wait(2): by what its zombie shows (proc(5),
+/// /proc/PID/stat, field 52), or when its parent has taken that away, by the pidfd.
+fn status_of_stranger(pid: Pid, pidfd: &OwnedFd) -> Option<i32> {
+    for _ in 0..100 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        let zombie = stat.rsplit(") ").next().is_some_and(|it| it.starts_with('Z'));
+        let shown = stat.split_whitespace().last().filter(|_| zombie).and_then(|it| it.parse().ok());
+        if let Some(status) = shown.or_else(|| crate::sys::exit_of(pidfd)) {
+            return Some(status);
+        }
+        if stat.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    crate::sys::exit_of(pidfd)
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {
