@@ -53,6 +53,9 @@ fn main() -> ExitCode {
             ExitCode::from,
         );
     }
+    if first == Some(namespace::HOLDER) {
+        return namespace::hold().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     if first == Some(namespace::HELPER) {
         // Its caller reads our output and says it as its own.
         return match namespace::help(&words.collect::<Vec<_>>()) {

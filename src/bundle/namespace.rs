@@ -3,14 +3,18 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
+
+use crate::container::ids::Ids;
 
 /// A mount namespace of this process alone, once. What is mounted there is gone with the process and what it
 /// started. Must be called before there are threads.
@@ -44,13 +48,26 @@ pub fn outside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 
 /// Unmounts all that is mounted below a directory, in this mount namespace.
 pub fn unmount_below(dir: &Path) {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let within = [dir.as_os_str().as_bytes(), b"/"].concat();
+    unmount(|point, _| point.starts_with(&within));
+}
+
+/// Unmounts the file system at a path if it was mounted from this source, in this mount namespace.
+pub fn unmount_at(path: &Path, source: &str) {
+    unmount(|point, of| point == path.as_os_str().as_bytes() && of == source.as_bytes());
+}
+
+/// Unmounts what is picked by its path and its source, the last mounted first.
+fn unmount(picked: impl Fn(&[u8], &[u8]) -> bool) {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.split(|it| *it == b'\n').filter_map(|line| line.split(|it| *it == b' ').nth(4)).map(unescape);
-    let below: Vec<_> = points.filter(|it| it.starts_with(&[dir.as_os_str().as_bytes(), b"/"].concat())).collect();
-    // The last mounted first.
-    for point in below.into_iter().rev() {
-        let _ = rustix::mount::unmount(std::ffi::OsString::from_vec(point), UnmountFlags::DETACH);
+    for line in table.split(|it| *it == b'\n').rev() {
+        let fields: Vec<&[u8]> = line.split(|it| *it == b' ').collect();
+        let Some(point) = fields.get(4).map(|it| unescape(it)) else { continue };
+        // Behind the single dash: type, source.
+        let dash = fields.iter().position(|it| *it == b"-").unwrap_or(fields.len());
+        if picked(&point, fields.get(dash + 2).unwrap_or(&&b""[..])) {
+            let _ = rustix::mount::unmount(std::ffi::OsString::from_vec(point), UnmountFlags::DETACH);
+        }
     }
 }
 
@@ -118,6 +135,45 @@ pub fn help(words: &[String]) -> Result<()> {
             bail!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
     }
+    Ok(())
+}
+
+/// The hidden word that the process is called with which holds a user namespace until it is mapped.
+pub const HOLDER: &str = "hold-users";
+
+/// A user namespace with a mapping, which no process has to be in.
+pub fn with_ids(ids: &Ids) -> Result<OwnedFd> {
+    let told = || "a user namespace of the container's own: does /proc/sys/user/max_user_namespaces forbid it?";
+    let mut holder = Command::new("/proc/self/exe")
+        .arg(HOLDER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(told)?;
+    let map = |holder: &mut Child| -> Result<OwnedFd> {
+        let mut out = holder.stdout.take().context("the holder's output")?;
+        // It says when it is there, and then waits for the end of its input.
+        let mut first = [0; 2];
+        out.read_exact(&mut first).context("the kernel refuses it")?;
+        let (uids, gids) = ids.maps();
+        let path = |name: &str| format!("/proc/{}/{name}", holder.id());
+        std::fs::write(path("uid_map"), uids).context("mapping the users: --uidmap")?;
+        std::fs::write(path("gid_map"), gids).context("mapping the groups: --gidmap")?;
+        Ok(File::open(path("ns/user"))?.into())
+    };
+    let mapped = map(&mut holder).with_context(told);
+    drop(holder.stdin.take());
+    let _ = holder.wait();
+    mapped
+}
+
+/// The holder's part.
+pub fn hold() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?;
+    let mut out = std::io::stdout();
+    out.write_all(b"ok")?;
+    out.flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cli::ExportBundle;
+use crate::container::ids;
 use crate::container::spec::{self, Place};
 use crate::layer;
 use crate::tool::Tool;
@@ -18,6 +19,9 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
     let image = super::find(tool, &args.image)?;
     let (_, config) = store.read(&image)?;
     let flags = spec::check(&config.config, &args.flags, tool.plain_user)?;
+    if ids::wanted(&flags, tool.plain_user)? != ids::Wanted::Host {
+        bail!("--userns, --uidmap: the files of a bundle on disk have the host's owners");
+    }
     let mounts = volume::resolve(&flags, std::iter::empty(), &mut |name| {
         bail!("{name}: a bundle on disk can have no other container's volumes")
     })?;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::ids::Ids;
 use super::spec::{Mode, Modes};
 use crate::cli::flags::Flags;
 
@@ -45,6 +46,15 @@ pub fn write(dir: &Path, flags: &Flags, name: &str, network_of: Option<&Path>) -
         files.push((destination, path.to_str().context("the store's path is no UTF-8")?.to_owned()));
     }
     Ok(files)
+}
+
+/// Gives the files to the root of a container that has users of its own.
+pub fn give(files: &[(&'static str, String)], ids: &Ids) -> Result<()> {
+    let (uid, gid) = ids.on_host(0, 0);
+    for (_, path) in files {
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid)).with_context(|| format!("giving {path} to its owner"))?;
+    }
+    Ok(())
 }
 
 /// Their texts, in the order of [`FILES`].

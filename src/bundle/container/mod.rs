@@ -9,6 +9,7 @@ pub mod files;
 pub mod ids;
 pub mod lifecycle;
 pub mod log;
+pub mod mapped;
 pub mod prepare;
 pub mod record;
 pub mod remove;

@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 
+use super::ids::{self, Ids};
+use super::mapped::{self, Mapped};
 use super::record::{self, Container};
 use super::spec::{self, Place};
 use super::{exec, files};
@@ -22,18 +24,30 @@ use crate::volume;
 
 /// Does all of it, and gives the document that is now in config.json.
 pub fn prepare(tool: &Tool, container: &Container) -> Result<Value> {
+    let wanted = ids::wanted(&container.settings.flags, tool.plain_user)?;
+    let ids = ids::of(tool.store()?.db(), &container.id, &wanted)?;
+    prepare_for(tool, container, ids.as_ref())
+}
+
+/// The same for these users: who only looks at the files wants to see the container's own numbers.
+fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>) -> Result<Value> {
     let dir = container.dir(tool)?;
-    let root = mount(tool, container)?;
+    // Before all other mounts, which are to be seen there.
+    let mapped = ids.map(|ids| mapped::mount(tool, &dir, ids)).transpose()?;
+    let root = mount(tool, container, mapped.as_ref())?;
     let settings = &container.settings;
     let flags = &settings.flags;
     let others = Others::find(tool, flags)?;
     let files = files::write(&dir, flags, container.short(), others.network_dir.as_deref())?;
+    if let Some(ids) = ids {
+        files::give(&files, ids)?;
+    }
     let site = volume::Site {
         store: tool.store()?,
         dir: &dir,
         root: root.as_fd(),
         overlay: tool.overlay(),
-        users: None,
+        users: mapped.as_ref().zip(ids).map(|(mapped, ids)| mapped.users(ids)),
         owner: spec::owner(&settings.image, flags, root.as_fd())?,
     };
     let prepared = volume::prepare(&site, &settings.mounts)?;
@@ -47,7 +61,7 @@ pub fn prepare(tool: &Tool, container: &Container) -> Result<Value> {
         propagation: prepared.propagation,
         join: &others.join,
         shm: others.shm.as_deref(),
-        ids: None,
+        ids,
         plain_user: tool.plain_user,
     };
     let document = spec::build(&settings.image, &settings.flags, &settings.command, &place)?;
@@ -55,8 +69,14 @@ pub fn prepare(tool: &Tool, container: &Container) -> Result<Value> {
     Ok(document)
 }
 
+/// Undoes the mounts of [`prepare`] in this mount namespace: ours, or the monitor's.
+pub fn unmount(dir: &Path) {
+    crate::namespace::unmount_below(dir);
+    mapped::unmount(dir);
+}
+
 /// The root file system, mounted or copied to `rootfs`.
-fn mount(tool: &Tool, container: &Container) -> Result<OwnedFd> {
+fn mount(tool: &Tool, container: &Container, mapped: Option<&Mapped>) -> Result<OwnedFd> {
     let store = tool.store()?;
     let rootfs = container.dir(tool)?.join("rootfs");
     let layers = layers(tool, container)?;
@@ -64,14 +84,18 @@ fn mount(tool: &Tool, container: &Container) -> Result<OwnedFd> {
     let open = |flags| rustix::fs::open(&rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let target: OwnedFd = open(OFlags::RDONLY)?;
     match tool.driver {
-        Driver::Overlay => stack(tool, container, &layers, target.as_fd())?,
-        // What was copied for the first start is the container's own by now.
-        Driver::Vfs if std::fs::read_dir(&rootfs)?.next().is_none() => {
-            let dirs = layers.iter().map(|it| store.open_layer(&it.dir)).collect::<Result<Vec<OwnedFd>>>()?;
-            let dirs: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
-            flatten(&dirs, target.as_fd(), tool.overlay()).context("copying the image's layers")?;
+        Driver::Overlay => stack(tool, container, &layers, target.as_fd(), mapped)?,
+        Driver::Vfs => {
+            // What was copied for the first start is the container's own by now.
+            if std::fs::read_dir(&rootfs)?.next().is_none() {
+                let dirs = layers.iter().map(|it| store.open_layer(&it.dir)).collect::<Result<Vec<OwnedFd>>>()?;
+                let dirs: Vec<_> = dirs.iter().map(AsFd::as_fd).collect();
+                flatten(&dirs, target.as_fd(), tool.overlay()).context("copying the image's layers")?;
+            }
+            if let Some(mapped) = mapped {
+                mapped::mount_in_place(&rootfs, mapped)?;
+            }
         }
-        Driver::Vfs => {}
     }
     drop(target);
     open(OFlags::PATH).context("opening the container's root")
@@ -86,7 +110,13 @@ pub fn layers(tool: &Tool, container: &Container) -> Result<Vec<Layer>> {
 }
 
 /// Mounts layers and what the container has written, in our own mount namespace.
-fn stack(tool: &Tool, container: &Container, layers: &[Layer], target: BorrowedFd<'_>) -> Result<()> {
+fn stack(
+    tool: &Tool,
+    container: &Container,
+    layers: &[Layer],
+    target: BorrowedFd<'_>,
+    mapped: Option<&Mapped>,
+) -> Result<()> {
     let layers: Vec<PathBuf> = layers.iter().map(|it| Path::new("layers").join(&it.dir)).collect();
     let own = Path::new("containers").join(&container.id);
     let (upper, work) = (own.join("upper"), own.join("work"));
@@ -97,13 +127,15 @@ fn stack(tool: &Tool, container: &Container, layers: &[Layer], target: BorrowedF
         // With --rm nobody needs it after a loss of power.
         volatile: container.remove,
     };
-    overlay::mount(tool.dir_to_mount_in()?.as_fd(), &mount, target).context("mounting the container's root file system")
+    let own = tool.dir_to_mount_in()?;
+    let store = mapped.map_or(own.as_fd(), |it| it.store.as_fd());
+    overlay::mount(store, &mount, target).context("mounting the container's root file system")
 }
 
 /// The files of a container that does not run as it will see them when it does: with volumes, but for what the kernel
 /// makes. Its lock must be held.
 pub fn with_volumes(tool: &Tool, container: &Container) -> Result<OwnedFd> {
-    let document = prepare(tool, container)?;
+    let document = prepare_for(tool, container, None)?;
     let rootfs = container.dir(tool)?.join("rootfs");
     let open = || rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = open().context("opening the container's root")?;
@@ -123,7 +155,7 @@ pub fn with_volumes(tool: &Tool, container: &Container) -> Result<OwnedFd> {
 pub fn open_rootfs(tool: &Tool, container: &Container) -> Result<OwnedFd> {
     let rootfs = container.dir(tool)?.join("rootfs");
     if tool.driver == Driver::Overlay {
-        return mount(tool, container).and_then(|root| {
+        return mount(tool, container, None).and_then(|root| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(rustix::fs::openat(root, ".", flags, Mode::empty())?)
         });

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::runtime::Runtime;
-use super::state;
+use super::{ids, state};
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
 use crate::store::{Image, Store};
@@ -193,7 +193,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
         created: state::now(),
         remove: new.remove,
     };
-    if let Err(error) = insert(store, &container) {
+    if let Err(error) = insert(store, &container, tool.plain_user) {
         store.remove_files(&format!("containers/{}", container.id))?;
         return Err(error);
     }
@@ -201,7 +201,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     Ok((container, lock))
 }
 
-fn insert(store: &Store, it: &Container) -> Result<()> {
+fn insert(store: &Store, it: &Container, plain_user: bool) -> Result<()> {
     let settings = serde_json::to_string(&it.settings)?;
     store.write(|db| {
         name_is_free(db, &it.name)?;
@@ -215,6 +215,7 @@ fn insert(store: &Store, it: &Container) -> Result<()> {
             "INSERT INTO containers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![it.id, it.name, it.image, it.image_name, it.chain, settings, it.created, it.remove],
         )?;
+        ids::lease(db, &it.id, &ids::wanted(&it.settings.flags, plain_user)?)?;
         volume::claim(db, &it.id, &it.settings.mounts)
     })
 }

@@ -77,7 +77,7 @@ pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -
         runtime::remove_run_dir(&run_dir);
     }
     // Ours, if we have prepared it or looked into it.
-    crate::namespace::unmount_below(&container.dir(tool)?);
+    super::prepare::unmount(&container.dir(tool)?);
     drop_row(tool, &container.id, volumes)?;
     let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
     events::append(tool.store()?.root(), Kind::Container, "destroy", &container.id, &attributes);
@@ -99,7 +99,7 @@ fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
 pub fn by_monitor(plan: &Plan) -> Result<()> {
     let tool = Tool::of_plan(plan);
     let Some(container) = record::by_id(tool.store()?, &plan.id)? else { return Ok(()) };
-    crate::namespace::unmount_below(&container.dir(&tool)?);
+    super::prepare::unmount(&container.dir(&tool)?);
     drop_row(&tool, &container.id, true)?;
     let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
     events::append(&plan.store, Kind::Container, "destroy", &container.id, &attributes);

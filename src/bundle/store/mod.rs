@@ -78,6 +78,9 @@ CREATE TABLE volumes(name TEXT PRIMARY KEY, created INTEGER NOT NULL, anonymous 
 CREATE TABLE container_volumes(container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
     volume TEXT NOT NULL REFERENCES volumes, PRIMARY KEY(container, volume)) WITHOUT ROWID;
 CREATE INDEX container_volumes_volume ON container_volumes(volume);
+-- Ids of the host that containers with users of their own have: `count` from `first` on, as users and as groups.
+CREATE TABLE id_leases(container TEXT PRIMARY KEY REFERENCES containers ON DELETE CASCADE,
+    first INTEGER NOT NULL UNIQUE, count INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Version 1 knew only containers in the foreground, which had ended.

@@ -63,3 +63,10 @@ pub fn show(source: &str, root: BorrowedFd<'_>, at: &str) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&tree.0, c"", &at, c"", flags)?)
 }
+
+/// For paths below it.
+impl AsFd for Tree {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

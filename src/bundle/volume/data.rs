@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::attach::Tree;
 use crate::layer::flatten::flatten;
 use crate::layer::overlay::Overlay;
 use crate::layer::remove::remove;
@@ -60,7 +61,15 @@ impl Data {
     /// From now on it is somebody's. The first time, and if nobody has put anything there, it gets what the image has
     /// at the place where it is mounted: owners, modes, times, attributes and links as they are, the directory's own
     /// too. The copy is made beside and takes the place of the empty directory at one stroke.
-    pub fn first_use(&self, image: Option<(BorrowedFd<'_>, &str)>, overlay: Overlay) -> Result<()> {
+    ///
+    /// The files of a container with users of its own are seen with the host's numbers of them, and get the container's
+    /// here: `users` is its mapping, in which we are somebody too.
+    pub fn first_use(
+        &self,
+        image: Option<(BorrowedFd<'_>, &str)>,
+        overlay: Overlay,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
         for name in crate::layer::names(&self.dir)? {
             // A killed command's.
             if name.starts_with(FILL.as_bytes()) {
@@ -74,7 +83,8 @@ impl Data {
             && self.is_empty()?
             && let Some(from) = directory_in(root, path)?
         {
-            self.fill(from.as_fd(), overlay).with_context(|| format!("copying the image's {path} into the volume"))?;
+            self.fill(from.as_fd(), overlay, users)
+                .with_context(|| format!("copying the image's {path} into the volume"))?;
         }
         rustix::fs::unlinkat(&self.dir, NEW, AtFlags::empty()).context("marking the volume as used")
     }
@@ -93,11 +103,19 @@ impl Data {
         Ok(crate::layer::names(&data)?.is_empty())
     }
 
-    fn fill(&self, from: BorrowedFd<'_>, overlay: Overlay) -> Result<()> {
+    fn fill(&self, from: BorrowedFd<'_>, overlay: Overlay, users: Option<BorrowedFd<'_>>) -> Result<()> {
         let name = format!("{FILL}{}", random_name()?);
         rustix::fs::mkdirat(&self.dir, &name, Mode::RWXU)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let into = rustix::fs::openat(&self.dir, &name, flags, Mode::empty())?;
+        let into = match users {
+            None => rustix::fs::openat(&self.dir, &name, flags, Mode::empty())?,
+            Some(users) => {
+                let above = self.path.parent().context("the volume's directory")?;
+                let tree = Tree::of(rustix::fs::open(above, flags, Mode::empty())?.as_fd(), false)?;
+                tree.map_ids(users).context("the file system cannot show other owners")?;
+                rustix::fs::openat(&tree, &name, flags, Mode::empty())?
+            }
+        };
         let copied = flatten(&[from], into.as_fd(), overlay).and_then(|()| {
             // Whole on the disk before it is the volume's.
             if !crate::layer::names(&into)?.is_empty() {

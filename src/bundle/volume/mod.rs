@@ -24,8 +24,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use attach::show;
-pub use prepare::{Site, portable, prepare};
+pub use attach::{Tree, show};
+pub use prepare::{Site, Users, portable, prepare};
 pub use resolve::resolve;
 pub use rows::{Volume, adopt, all, claim, create, find, holders, release, remove, size};
 

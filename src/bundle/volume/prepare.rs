@@ -12,6 +12,7 @@ use super::attach::Tree;
 use super::data::Data;
 use super::options::{self, Local};
 use super::{Mount, Source, table};
+use crate::container::ids::Ids;
 use crate::layer;
 use crate::layer::overlay::Overlay;
 use crate::store::{Store, retry};
@@ -26,10 +27,21 @@ pub struct Site<'a> {
     pub root: BorrowedFd<'a>,
     /// Whose extended attributes count.
     pub overlay: Overlay,
-    /// The user namespace of a container that has users of its own.
-    pub users: Option<BorrowedFd<'a>>,
+    /// The mapping of a container that has users of its own.
+    pub users: Option<Users<'a>>,
     /// Its user and group, as they are in it: whom `U` gives files to.
     pub owner: (u32, u32),
+}
+
+/// Users of a container's own.
+#[derive(Clone, Copy)]
+pub struct Users<'a> {
+    /// Which of the host's each of them is.
+    pub ids: &'a Ids,
+    /// The user namespace with this mapping.
+    pub namespace: BorrowedFd<'a>,
+    /// One in which the host's root is somebody too ([`Ids::with_host_root`]).
+    pub with_host_root: BorrowedFd<'a>,
 }
 
 /// For config.json.
@@ -88,7 +100,9 @@ impl Site<'_> {
         let about = std::fs::metadata(path).with_context(|| path.to_owned())?;
         if mount.chown {
             let root = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            self.give(root.as_fd()).with_context(|| format!("giving {path} to the container's user"))?;
+            let (uid, gid) = self.owner;
+            let (uid, gid) = self.users.map_or((uid, gid), |it| it.ids.on_host(uid, gid));
+            layer::give(root.as_fd(), uid, gid).with_context(|| format!("giving {path} to the container's user"))?;
         }
         let goes_back = mount.propagation.as_deref().is_some_and(|it| it.ends_with("shared"));
         // "ro" of a runtime is of the one mount only.
@@ -114,9 +128,10 @@ impl Site<'_> {
         let row = super::find(self.store.db(), name)?.with_context(|| format!("volume {name} is gone"))?;
         if let Some(local) = options::local(&row.options)? {
             mount_local(&local, &path).with_context(|| format!("mounting the volume {name}"))?;
-            data.first_use(None, self.overlay)?;
+            data.first_use(None, self.overlay, None)?;
         } else {
-            data.first_use(copy.then_some((self.root, mount.destination.as_str())), self.overlay)?;
+            let image = copy.then_some((self.root, mount.destination.as_str()));
+            data.first_use(image, self.overlay, self.users.map(|it| it.with_host_root))?;
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         // By its path: a descriptor from before our own mount namespace cannot be mounted from.
@@ -127,7 +142,10 @@ impl Site<'_> {
                 .with_context(|| format!("volume-subpath={subpath}: not there in volume {name}"))?;
         }
         if mount.chown {
-            self.give(what.as_fd()).with_context(|| format!("giving the volume {name} to the container's user"))?;
+            // Its files have the container's numbers.
+            let (uid, gid) = self.owner;
+            layer::give(what.as_fd(), uid, gid)
+                .with_context(|| format!("giving the volume {name} to the container's user"))?;
         }
         if subpath.is_none() && self.users.is_none() {
             return path.to_str().map(str::to_owned).context("the store's path is no UTF-8");
@@ -135,7 +153,7 @@ impl Site<'_> {
         let is_dir = FileType::from_raw_mode(rustix::fs::fstat(&what)?.st_mode) == FileType::Directory;
         let tree = Tree::of(what.as_fd(), self.users.is_none())?;
         if let Some(users) = self.users {
-            tree.map_ids(users)
+            tree.map_ids(users.namespace)
                 .with_context(|| format!("the file system of volume {name} cannot show other owners"))?;
         }
         self.attach(number, &tree, is_dir)
@@ -149,12 +167,6 @@ impl Site<'_> {
         make(&at, is_dir)?;
         tree.attach(&at).with_context(|| format!("mounting at {}", at.display()))?;
         at.to_str().map(str::to_owned).context("the store's path is no UTF-8")
-    }
-
-    /// Gives a tree to the container's user.
-    fn give(&self, root: BorrowedFd<'_>) -> Result<()> {
-        let (uid, gid) = self.owner;
-        Ok(layer::give(root, uid, gid)?)
     }
 }
 

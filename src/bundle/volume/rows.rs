@@ -120,6 +120,8 @@ pub fn release(store: &Store, db: &Transaction<'_>, container: &str, anonymous: 
 
 /// The row and the directory go together: what a kill leaves in the trash goes back where the row is still there.
 fn delete(store: &Store, db: &Transaction<'_>, volume: &Volume) -> Result<()> {
+    // What its options have mounted there is not in it.
+    crate::namespace::unmount_below(&store.root().join("volumes").join(&volume.name));
     store.to_trash(&format!("volumes/{}", volume.name), &format!("volume-{}-{}", volume.created, volume.name))?;
     db.prepare_cached("DELETE FROM volumes WHERE name = ?1")?.execute([&volume.name])?;
     Ok(())

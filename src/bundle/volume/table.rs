@@ -29,7 +29,7 @@ fn parse(line: &str) -> Option<Line> {
     Some(Line { path, shared: has("shared:"), slave: has("master:") })
 }
 
-/// `\040` and the like.
+/// A path of mountinfo: `\040` and the like are bytes.
 fn unescape(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -22,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use super::ids::Ids;
+use super::ids::{self, Ids};
 use super::{files, units, users};
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
@@ -142,6 +142,7 @@ pub fn check(image: &Execution, flags: &Flags, plain_user: bool) -> Result<Flags
         bail!("--cgroup-parent: only root may choose where a container's cgroup is");
     }
     files::check(&flags)?;
+    ids::wanted(&flags, plain_user)?;
     restart(&flags)?;
     health(image, &flags)?;
     log_options(&flags)?;
@@ -176,8 +177,8 @@ pub fn build(image: &Execution, flags: &Flags, command: &[String], place: &Place
 
     let mut linux = Map::new();
     linux.insert("namespaces".into(), namespaces::namespaces(&modes, place)?);
-    if let Some(ids) = place.ids {
-        let (uids, gids) = ids.mappings();
+    if let Some(own) = place.ids {
+        let (uids, gids) = own.mappings();
         linux.insert("uidMappings".into(), uids);
         linux.insert("gidMappings".into(), gids);
     }
