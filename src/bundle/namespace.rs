@@ -36,14 +36,25 @@ static OUTSIDE: OnceLock<File> = OnceLock::new();
 
 /// Does something in the mount namespace that this program was started in, in a thread of its own.
 pub fn outside<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let Some(before) = OUTSIDE.get() else { return act() };
-    let inside = || {
+    match OUTSIDE.get() {
+        Some(before) => within(before, act),
+        None => act(),
+    }
+}
+
+/// Does something in the mount namespace of another process, in a thread of its own.
+pub fn inside<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    within(&File::open(format!("/proc/{pid}/ns/mnt")).context("the other process's mount namespace")?, act)
+}
+
+fn within<T: Send>(mounts: &File, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let thread = || {
         // Who shares its working directory with other threads may not change its mount namespace.
         nix::sched::unshare(CloneFlags::CLONE_FS).context("a thread's own working directory")?;
-        nix::sched::setns(before, CloneFlags::CLONE_NEWNS).context("entering the host's mount namespace")?;
+        nix::sched::setns(mounts, CloneFlags::CLONE_NEWNS).context("entering another mount namespace")?;
         act()
     };
-    std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    std::thread::scope(|scope| scope.spawn(thread).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Unmounts all that is mounted below a directory, in this mount namespace.

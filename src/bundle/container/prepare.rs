@@ -37,7 +37,7 @@ fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>) -> Result<
     let root = mount(tool, container, mapped.as_ref())?;
     let settings = &container.settings;
     let flags = &settings.flags;
-    let others = Others::find(tool, flags)?;
+    let others = Others::find(tool, flags, &dir)?;
     let files = files::write(&dir, flags, container.short(), others.network_dir.as_deref())?;
     if let Some(ids) = ids {
         files::give(&files, ids)?;
@@ -174,7 +174,7 @@ struct Others {
 }
 
 impl Others {
-    fn find(tool: &Tool, flags: &Flags) -> Result<Self> {
+    fn find(tool: &Tool, flags: &Flags, dir: &Path) -> Result<Self> {
         let mut others = Self::default();
         for (kind, file, name) in spec::joined(flags)? {
             let other = record::find(tool.store()?, name).with_context(|| format!("container:{name}"))?;
@@ -182,10 +182,23 @@ impl Others {
             others.join.push((kind, format!("/proc/{pid}/ns/{file}")));
             match kind {
                 "network" => others.network_dir = Some(other.dir(tool)?),
-                "ipc" => others.shm = Some(format!("/proc/{pid}/root/dev/shm")),
+                "ipc" => others.shm = Some(shm_of(pid, &dir.join("shm"))?),
                 _ => {}
             }
         }
         Ok(others)
     }
+}
+
+/// Another container's /dev/shm, mounted for the runtime to bind: it takes nothing of another mount namespace.
+fn shm_of(pid: i32, at: &Path) -> Result<String> {
+    match std::fs::create_dir(at) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("making {}", at.display()));
+        }
+        _ => {}
+    }
+    let tree = volume::Tree::seen_by(pid, "/dev/shm").context("the other container's /dev/shm")?;
+    tree.attach(at).with_context(|| format!("mounting at {}", at.display()))?;
+    at.to_str().map(str::to_owned).context("the store's path is no UTF-8")
 }

@@ -33,6 +33,15 @@ impl Tree {
         })
     }
 
+    /// Of a path as another process sees it, whose mount namespace is another one.
+    pub fn seen_by(pid: i32, path: &str) -> Result<Self> {
+        namespace::inside(pid, || {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let what = rustix::fs::open(path, flags, Mode::empty()).with_context(|| path.to_owned())?;
+            Ok(Self::of(what.as_fd(), false)?)
+        })
+    }
+
     /// Nobody writes by this mount, nor by one below it.
     pub fn read_only(&self) -> rustix::io::Result<()> {
         sys::mount_setattr(&self.0, true, libc::MOUNT_ATTR_RDONLY, 0, None)
