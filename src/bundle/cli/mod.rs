@@ -146,6 +146,9 @@ pub enum Command {
     /// Remove containers
     #[command(after_help = "Example: bundle rm --force web")]
     Rm(containers::Rm),
+    /// Copy files from a container, or into one
+    #[command(after_help = "Example: bundle cp web:/var/log/app.log . && bundle cp -a site/. web:/srv/www")]
+    Cp(watch::Cp),
     /// Show what a container has written
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),

@@ -41,3 +41,23 @@ pub struct Events {
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }
+
+#[derive(Args, Debug)]
+pub struct Cp {
+    /// Keep owners, extended attributes, and, out of a container, devices and setuid [default: all is root's in a
+    /// container, and the caller's on the host]
+    #[arg(short, long)]
+    pub archive: bool,
+    /// Copy what a symbolic link leads to, where the path to be copied is one
+    #[arg(short = 'L', long)]
+    pub follow_link: bool,
+    /// Do not say what was copied
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// `CONTAINER:PATH`, a path of the host, or `-` for an archive on the standard input; `PATH/.` is what is in it
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// `CONTAINER:PATH`, a path of the host, or `-` for an archive on the standard output
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+}

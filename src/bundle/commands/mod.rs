@@ -4,6 +4,7 @@ mod attach;
 mod check;
 mod commit;
 mod diff;
+mod cp;
 mod events;
 mod exec;
 mod export;
@@ -92,6 +93,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::ExportBundle(args) => export_bundle::run(&tool, &args),
         Command::Commit(args) => commit::run(&tool, &args),
         Command::Rm(args) => rm::run(&tool, &args),
+        Command::Cp(args) => cp::run(&tool, &args),
         Command::Events(args) => events::run(&tool, &args),
         Command::Logs(args) => logs::run(&tool, &args),
         Command::Login(args) => login::login(&args),

@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod changes;
+pub mod copy;
 pub mod demo;
 pub mod exec;
 pub mod files;

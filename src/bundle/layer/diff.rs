@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ::tar::EntryType;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec};
+use rustix::io::Errno;
 
 use super::archive::{Archive, Meta};
 use super::overlay::Overlay;
@@ -40,12 +41,17 @@ pub struct DiffOptions {
 /// It is an error if overlayfs left files without their content or directories that mean others (`metacopy`,
 /// `redirect_dir`): [`mount`](super::overlay::mount) turns both off.
 pub fn diff(upper: BorrowedFd, out: &mut dyn Write, options: &DiffOptions) -> Result<()> {
-    Writer { root: upper, archive: Archive::new(out), options: Some(options), linked: HashMap::new() }.all()
+    Writer { root: upper, archive: Archive::new(out), options: Some(options), linked: HashMap::new() }.from(b"", b".")
 }
 
 /// Writes a whole tree as it is: for `export` and archives of root file systems.
 pub fn archive(root: BorrowedFd, out: &mut dyn Write) -> Result<()> {
-    Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.all()
+    tree(root, b"", b".", out)
+}
+
+/// Writes what is at a path below a root as it is, under a name in the archive. What goes away meanwhile is left out.
+pub fn tree(root: BorrowedFd, path: &[u8], name: &[u8], out: &mut dyn Write) -> Result<()> {
+    Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.from(path, name)
 }
 
 /// Whether a file or directory of a tree has nothing in it.
@@ -77,13 +83,17 @@ struct Next {
 }
 
 impl Writer<'_> {
-    fn all(mut self) -> Result<()> {
-        let stat = rustix::fs::fstat(self.root)?;
+    fn from(mut self, path: &[u8], name: &[u8]) -> Result<()> {
+        let stat = rustix::fs::fstat(fs::open(self.root, path, OFlags::PATH)?)?;
         // A stack, so that no depth of the tree is a depth of calls.
-        let mut ahead = vec![Next { path: Vec::new(), name: b".".to_vec(), stat: Some(stat) }];
+        let mut ahead = vec![Next { path: path.to_vec(), name: name.to_vec(), stat: Some(stat) }];
         while let Some(next) = ahead.pop() {
             let told = || format!("cannot archive {}", shown(&next.path));
-            self.one(&next, &mut ahead).with_context(told)?;
+            match self.one(&next, &mut ahead) {
+                // Of a container that runs: it has removed it just now.
+                Err(error) if self.options.is_none() && error.downcast_ref() == Some(&Errno::NOENT) => {}
+                other => other.with_context(told)?,
+            }
         }
         self.archive.finish()
     }
@@ -103,11 +113,18 @@ impl Writer<'_> {
         let name: &[u8] = if name.is_empty() { b"." } else { name };
         let directory = fs::base(self.root, above)?;
         let meta = self.meta(directory.as_fd(), name, next, stat)?;
+        let file = match meta.kind {
+            EntryType::Regular if meta.size > 0 => Some(open_file(directory.as_fd(), name)?),
+            _ => None,
+        };
         self.archive.header(&meta)?;
-        match meta.kind {
-            EntryType::Regular if meta.size > 0 => self.content(directory.as_fd(), name, meta.size),
-            EntryType::Directory => self.directory(next, ahead),
-            _ => Ok(()),
+        if stat.st_nlink > 1 && !matches!(meta.kind, EntryType::Directory | EntryType::Link) {
+            self.linked.insert((stat.st_ino, stat.st_dev), next.name.clone());
+        }
+        match file {
+            Some(file) => self.content(&file, meta.size),
+            None if meta.kind == EntryType::Directory => self.directory(next, ahead),
+            None => Ok(()),
         }
     }
 
@@ -149,13 +166,13 @@ impl Writer<'_> {
             }
             _ => meta.size = stat.st_size as u64,
         }
-        if stat.st_nlink > 1 && meta.kind != EntryType::Directory {
-            if let Some(first) = self.linked.get(&(stat.st_ino, stat.st_dev)) {
-                (meta.kind, meta.size, meta.device) = (EntryType::Link, 0, (0, 0));
-                meta.link.clone_from(first);
-                return Ok(meta);
-            }
-            self.linked.insert((stat.st_ino, stat.st_dev), next.name.clone());
+        if stat.st_nlink > 1
+            && meta.kind != EntryType::Directory
+            && let Some(first) = self.linked.get(&(stat.st_ino, stat.st_dev))
+        {
+            (meta.kind, meta.size, meta.device) = (EntryType::Link, 0, (0, 0));
+            meta.link.clone_from(first);
+            return Ok(meta);
         }
         for (xattr, value) in fs::xattrs(directory, name)? {
             if self.options.is_some()
@@ -175,7 +192,7 @@ impl Writer<'_> {
 
     /// Puts what is in a directory on the stack, what comes first on top.
     fn directory(&mut self, directory: &Next, ahead: &mut Vec<Next>) -> Result<()> {
-        let prefix: &[u8] = if directory.path.is_empty() { b"" } else { &directory.name };
+        let prefix: &[u8] = if directory.name == b"." { b"" } else { &directory.name };
         let base = fs::base(self.root, &directory.path)?;
         let mut inside = Vec::new();
         for name in fs::names(&base)? {
@@ -214,14 +231,12 @@ impl Writer<'_> {
         })
     }
 
-    fn content(&mut self, directory: BorrowedFd, name: &[u8], size: u64) -> Result<()> {
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    fn content(&mut self, file: &OwnedFd, size: u64) -> Result<()> {
         let mut buffer = vec![0; BUFFER.min(size as usize)];
         let mut left = size;
         while left > 0 {
             let most = left.min(buffer.len() as u64) as usize;
-            let count = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer[..most]))?;
+            let count = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut buffer[..most]))?;
             if count == 0 {
                 bail!("it became {left} bytes shorter while it was read; stop what writes to it");
             }
@@ -237,4 +252,14 @@ impl Writer<'_> {
             _ => time,
         }
     }
+}
+
+/// Opens a regular file. A container that runs may have put something else there, which an open could wait for.
+fn open_file(directory: BorrowedFd, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if fs::kind(&rustix::fs::fstat(&file)?) != FileType::RegularFile {
+        bail!("it became another kind of file while it was read");
+    }
+    Ok(file)
 }

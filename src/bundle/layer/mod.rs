@@ -10,6 +10,7 @@ mod archive;
 pub mod changes;
 pub mod compress;
 pub mod diff;
+pub mod extract;
 pub mod flatten;
 mod fs;
 pub mod overlay;

@@ -491,7 +491,7 @@ fn owner_error(error: Errno, entry: &Entry) -> anyhow::Error {
 }
 
 /// A name of the archive as a path below the root: without `.`, empty parts and slashes around it.
-fn normal(name: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn normal(name: &[u8]) -> Result<Vec<u8>> {
     let mut path = Vec::with_capacity(name.len());
     if name.contains(&0) {
         bail!("a NUL stands in the name");
