@@ -22,6 +22,7 @@ pub mod shown;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod units;
 mod users;
 
