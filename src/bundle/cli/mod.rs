@@ -152,6 +152,12 @@ pub enum Command {
     /// Show what a container has written
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),
+    /// Show what containers use, every second
+    #[command(after_help = "Example: bundle stats --no-stream --format json web")]
+    Stats(watch::Stats),
+    /// Print what all containers use, as Prometheus reads it
+    #[command(after_help = "Example: bundle metrics > /var/lib/node_exporter/bundle.prom")]
+    Metrics,
     /// Show what happens, as it happens
     #[command(after_help = "Example: bundle events --since 10m --filter container=web --format json")]
     Events(watch::Events),

@@ -61,3 +61,22 @@ pub struct Cp {
     #[arg(value_name = "DESTINATION")]
     pub destination: String,
 }
+
+#[derive(Args, Debug)]
+pub struct Stats {
+    /// Those that have ended too, where no names are given
+    #[arg(short, long)]
+    pub all: bool,
+    /// Once, and not again every second
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `table`, `json`, or a template such as `{{.Name}} {{.CPUPerc}}`; `.Counters` has all that is counted
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Containers: names or ids [default: all that run]
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}

@@ -29,6 +29,7 @@ mod save;
 mod search;
 mod start;
 mod stop;
+mod stats;
 mod tag;
 mod up_again;
 mod update;
@@ -94,6 +95,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Commit(args) => commit::run(&tool, &args),
         Command::Rm(args) => rm::run(&tool, &args),
         Command::Cp(args) => cp::run(&tool, &args),
+        Command::Stats(args) => stats::run(&tool, &args),
+        Command::Metrics => stats::metrics(&tool),
         Command::Events(args) => events::run(&tool, &args),
         Command::Logs(args) => logs::run(&tool, &args),
         Command::Login(args) => login::login(&args),

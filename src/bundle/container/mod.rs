@@ -80,3 +80,4 @@ fn health_process(document: &Value, test: &[String]) -> Value {
     };
     process
 }
+pub mod watched;

@@ -2,12 +2,14 @@
 //! process, and the devices of its network.
 
 mod cgroup;
+mod prometheus;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
 use cgroup::Cgroups;
+pub use prometheus::{Subject, text as prometheus};
 
 /// What a container has used up to a moment, and uses then.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
