@@ -152,6 +152,9 @@ pub enum Command {
     /// Show what a container has written
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),
+    /// Show the processes of a container
+    #[command(after_help = "Example: bundle top web -o pid,user,etime,cmd")]
+    Top(watch::Top),
     /// Show what containers use, every second
     #[command(after_help = "Example: bundle stats --no-stream --format json web")]
     Stats(watch::Stats),

@@ -80,3 +80,14 @@ pub struct Stats {
     #[arg(value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
+
+#[derive(Args, Debug)]
+pub struct Top {
+    /// `table`, `json`, or a template such as `{{.PID}} {{.CMD}}`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Container, and which columns: `-o LIST` of user, uid, pid, nspid, ppid, pgid, sid, stat, nlwp, ni, pri, c, rss,
+    /// vsz, stime, etime, tty, time, comm, cmd, args
+    #[arg(value_names = ["CONTAINER", "COLUMNS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}

@@ -34,6 +34,7 @@ mod tag;
 mod up_again;
 mod update;
 mod volume;
+mod top;
 
 use std::path::PathBuf;
 
@@ -97,6 +98,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Cp(args) => cp::run(&tool, &args),
         Command::Stats(args) => stats::run(&tool, &args),
         Command::Metrics => stats::metrics(&tool),
+        Command::Top(args) => top::run(&tool, &args),
         Command::Events(args) => events::run(&tool, &args),
         Command::Logs(args) => logs::run(&tool, &args),
         Command::Login(args) => login::login(&args),

@@ -16,6 +16,7 @@ pub mod record;
 pub mod remove;
 pub mod root;
 pub mod runtime;
+pub mod processes;
 mod seccomp;
 pub mod settle;
 pub mod shown;

@@ -2,6 +2,7 @@
 //! version 2, with one tree, or both.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::{Block, Cpu, Memory, Pids, Pressure, Read};
 
@@ -38,6 +39,15 @@ impl<'a> Cgroups<'a> {
             }
         }
         Some(found)
+    }
+
+    /// The directory of a cgroup that is the container's alone.
+    pub fn own(&self, id: &str) -> Option<String> {
+        let own = |it: &&String| {
+            let name = it.rsplit('/').next().unwrap_or_default().trim_end_matches(".scope");
+            !id.is_empty() && name.ends_with(id)
+        };
+        self.first.get("pids").into_iter().chain(&self.second).chain(self.first.values()).find(own).cloned()
     }
 
     /// A file of version 1, `None` where the controller is not there.
@@ -172,6 +182,19 @@ impl<'a> Cgroups<'a> {
         }
         all
     }
+}
+
+/// The processes in a cgroup and below it.
+pub fn processes(top: PathBuf) -> Vec<i32> {
+    let mut pids = Vec::new();
+    let mut ahead = vec![top];
+    while let Some(directory) = ahead.pop() {
+        let list = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(list.lines().filter_map(|it| it.parse::<i32>().ok()));
+        let below = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        ahead.extend(below.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path()));
+    }
+    pids
 }
 
 /// A cgroup's path up to the part that ends with the container's id, if one does: further down it is what the

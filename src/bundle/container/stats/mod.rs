@@ -156,6 +156,20 @@ impl Sample {
     }
 }
 
+/// The numbers of all processes of a container: those in its cgroup and below it, or, where it has none of its own,
+/// those in the pid namespace of its first process.
+pub fn processes(pid: i32, id: &str) -> Vec<i32> {
+    let read: Read<'_> = &|path| std::fs::read_to_string(path).ok();
+    if let Some(directory) = Cgroups::of(read, pid, id).and_then(|it| it.own(id)) {
+        return cgroup::processes(directory.into());
+    }
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let wanted = namespace(pid);
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|it| wanted.is_some() && namespace(*it) == wanted).collect()
+}
+
 fn interfaces(text: &str) -> Vec<Interface> {
     let parse = |line: &str| {
         let (name, numbers) = line.split_once(':')?;
