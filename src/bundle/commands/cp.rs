@@ -1,5 +1,6 @@
 //! `bundle cp`.
 
+use std::fs::File;
 use std::io::BufWriter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cli::watch::Cp;
 use crate::container::copy::{Side, copy, copy_in, copy_out};
-use crate::container::run::{find, rootfs};
-use crate::container::units;
+use crate::container::{record, root, units};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Cp) -> Result<()> {
@@ -23,7 +23,7 @@ pub fn run(tool: &Tool, args: &Cp) -> Result<()> {
             if args.destination == "-" && rustix::termios::isatty(std::io::stdout()) {
                 bail!("an archive is nothing for a terminal: redirect, or name a path");
             }
-            let (root, path) = inside(tool, name, path)?;
+            let (_lock, root, path) = inside(tool, name, path)?;
             let from = Side { root: root.as_fd(), container: true, path: &path };
             if args.destination == "-" {
                 let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
@@ -34,7 +34,7 @@ pub fn run(tool: &Tool, args: &Cp) -> Result<()> {
         }
         (None, Some((name, path))) => {
             let host = if args.source == "-" { None } else { Some(outside(&args.source)?) };
-            let (root, path) = inside(tool, name, path)?;
+            let (_lock, root, path) = inside(tool, name, path)?;
             let to = Side { root: root.as_fd(), container: true, path: &path };
             match host {
                 None => copy_in(&mut std::io::stdin().lock(), &to, args.archive)?,
@@ -62,12 +62,13 @@ fn container(text: &str) -> Option<(&str, &str)> {
     text.split_once(':')
 }
 
-fn inside(tool: &Tool, name: &str, path: &str) -> Result<(OwnedFd, Vec<u8>)> {
+/// A container's root with all that is mounted there, and a path in it. It may not be started while the lock is held.
+fn inside(tool: &Tool, name: &str, path: &str) -> Result<(Option<File>, OwnedFd, Vec<u8>)> {
     if path.is_empty() {
         bail!("{name}: a path behind the colon is missing; / is the container's root");
     }
-    let root = rootfs(tool, &find(tool, name)?)?;
-    Ok((root, format!("/{path}").into_bytes()))
+    let (root, lock) = root::with_mounts(tool, &record::find(tool.store()?, name)?)?;
+    Ok((lock, root, format!("/{path}").into_bytes()))
 }
 
 /// A path of the host from its root. That it ends like a directory's means something.

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use crate::cli::moment;
 use crate::cli::watch::Logs;
 use crate::container::log::{self, Options};
-use crate::container::{record, settle};
+use crate::container::{record, settle, spec};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Logs) -> Result<()> {
     let options = options(args)?;
     let container = record::find(tool.store()?, &args.container)?;
+    if spec::log_options(&container.settings.flags)?.driver != spec::LogDriver::Files {
+        bail!("container {} keeps no logs: it was made with --log-driver none", container.name);
+    }
     let dir = container.dir(tool)?.join("log");
     let mut ended = || !matches!(settle::state(tool, &container), Ok(Some(state)) if state.live());
     log::read(&dir, &options, &mut std::io::stdout().lock(), &mut std::io::stderr().lock(), &mut ended)

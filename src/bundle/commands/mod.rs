@@ -3,8 +3,8 @@
 mod attach;
 mod check;
 mod commit;
-mod diff;
 mod cp;
+mod diff;
 mod events;
 mod exec;
 mod export;
@@ -28,13 +28,13 @@ mod run;
 mod save;
 mod search;
 mod start;
-mod stop;
 mod stats;
+mod stop;
 mod tag;
+mod top;
 mod up_again;
 mod update;
 mod volume;
-mod top;
 
 use std::path::PathBuf;
 

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use super::run::{all, find};
+use super::record::{self, Container};
+use super::settle;
+use super::state::Status;
 use crate::tool::Tool;
 
 /// A container, and its first process while it runs.
@@ -19,21 +21,20 @@ pub struct Watched {
 
 /// The containers of these names; without names those that run, or all.
 pub fn watched(tool: &Tool, names: &[String], even_ended: bool) -> Result<Vec<Watched>> {
+    let store = tool.store()?;
     let found = match names {
-        [] => all(tool)?.into_iter().filter(|it| even_ended || it.running).collect(),
-        names => names.iter().map(|name| find(tool, name)).collect::<Result<Vec<_>>>()?,
+        [] => record::all(store)?,
+        names => names.iter().map(|name| record::find(store, name)).collect::<Result<Vec<_>>>()?,
     };
-    let watched = |it: super::run::Known| {
-        let pid = if it.running { pid(tool, &it.id) } else { None };
-        Watched { pid, id: it.id, name: it.name, image: it.image }
-    };
-    Ok(found.into_iter().map(watched).collect())
+    let all = found.into_iter().map(|it| look(tool, it)).collect::<Result<Vec<_>>>()?;
+    let wanted = |it: &Watched| even_ended || !names.is_empty() || it.pid.is_some();
+    Ok(all.into_iter().flatten().filter(wanted).collect())
 }
 
-/// What the runtime says.
-fn pid(tool: &Tool, id: &str) -> Option<i32> {
-    let root = tool.state_dir().join(id);
-    let output = std::process::Command::new(&tool.runtime).arg("--root").arg(root).args(["state", id]).output().ok()?;
-    let state: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    Some(state["pid"].as_i64().filter(|it| *it > 0)? as i32)
+/// `None` where it has ended and removed itself.
+fn look(tool: &Tool, container: Container) -> Result<Option<Watched>> {
+    let Some(state) = settle::state(tool, &container)? else { return Ok(None) };
+    let process = state.process.filter(|it| state.status == Status::Running && it.lives());
+    let Container { id, name, image_name: image, .. } = container;
+    Ok(Some(Watched { id, name, image, pid: process.map(|it| it.pid) }))
 }
