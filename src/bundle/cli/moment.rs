@@ -1,19 +1,22 @@
 //! Moments as people write them for `--since` and `--until`: `10m` ago, a date, seconds since 1970.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+
+use crate::container::units;
 
 /// A moment: how long ago in Go's form (`10m`, `1h30m`), RFC 3339, the same without a zone (the local one), a date,
 /// or seconds since 1970 with or without a fraction.
 pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp> {
-    let ago = duration(text).ok().and_then(|it| now.checked_sub(it).ok());
+    let ago = || now.checked_sub(units::duration(text).ok()?).ok();
     let local = || {
         let civil: DateTime = text.parse().ok()?;
         Some(civil.to_zoned(TimeZone::system()).ok()?.timestamp())
     };
-    ago.or_else(|| seconds(text))
+    seconds(text)
+        .or_else(ago)
         .or_else(|| text.parse().ok())
         .or_else(local)
         .with_context(|| format!("{text:?} is no time such as 10m (ago), 2026-01-31T12:00:00Z or 1769860800"))
@@ -30,32 +33,6 @@ fn seconds(text: &str) -> Option<Timestamp> {
     Timestamp::new(whole.parse().ok()?, nanoseconds).ok()
 }
 
-/// A length of time in Go's form: numbers with `ns`, `us`, `ms`, `s`, `m`, `h` behind each.
-fn duration(text: &str) -> Result<SignedDuration> {
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() || text.is_empty() {
-        let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(rest.len());
-        let (number, behind) = rest.split_at(digits);
-        let unit = behind.find(|it: char| it.is_ascii_digit() || it == '.').unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(unit);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => bail!("{text:?} is no length of time such as 1h30m"),
-        };
-        let number: f64 =
-            number.parse().ok().with_context(|| format!("{text:?} is no length of time such as 1h30m"))?;
-        total += number * seconds;
-        rest = behind;
-    }
-    SignedDuration::try_from_secs_f64(total).with_context(|| format!("{text:?} is too long"))
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -67,6 +44,7 @@ mod tests {
             ("1.5s", "2026-11-21T11:59:58.5Z"),
             ("2026-11-20T01:02:03.5+01:00", "2026-11-20T00:02:03.5Z"),
             ("2026-11-20T01:02:03Z", "2026-11-20T01:02:03Z"),
+            ("0", "1970-01-01T00:00:00Z"),
             ("60", "1970-01-01T00:01:00Z"),
             ("60.000000001", "1970-01-01T00:01:00.000000001Z"),
         ] {

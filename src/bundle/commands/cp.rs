@@ -68,7 +68,8 @@ fn inside(tool: &Tool, name: &str, path: &str) -> Result<(Option<File>, OwnedFd,
         bail!("{name}: a path behind the colon is missing; / is the container's root");
     }
     let (root, lock) = root::with_mounts(tool, &record::find(tool.store()?, name)?)?;
-    Ok((lock, root, format!("/{path}").into_bytes()))
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok((lock, root, format!("{slash}{path}").into_bytes()))
 }
 
 /// A path of the host from its root. That it ends like a directory's means something.

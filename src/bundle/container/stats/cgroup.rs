@@ -28,7 +28,8 @@ impl<'a> Cgroups<'a> {
             let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
                 continue;
             };
-            let path = upto(path, id);
+            // What is not its own counts others as well.
+            let Some(path) = upto(path, id) else { continue };
             if controllers.is_empty() {
                 found.second = directory(&mounts, None, path);
             }
@@ -41,13 +42,9 @@ impl<'a> Cgroups<'a> {
         Some(found)
     }
 
-    /// The directory of a cgroup that is the container's alone.
-    pub fn own(&self, id: &str) -> Option<String> {
-        let own = |it: &&String| {
-            let name = it.rsplit('/').next().unwrap_or_default().trim_end_matches(".scope");
-            !id.is_empty() && name.ends_with(id)
-        };
-        self.first.get("pids").into_iter().chain(&self.second).chain(self.first.values()).find(own).cloned()
+    /// One of the directories.
+    pub fn any(&self) -> Option<&String> {
+        self.first.get("pids").or(self.second.as_ref()).or_else(|| self.first.values().next())
     }
 
     /// A file of version 1, `None` where the controller is not there.
@@ -197,18 +194,18 @@ pub fn processes(top: PathBuf) -> Vec<i32> {
     pids
 }
 
-/// A cgroup's path up to the part that ends with the container's id, if one does: further down it is what the
-/// container has made itself.
-fn upto<'p>(path: &'p str, id: &str) -> &'p str {
+/// A cgroup's path up to the part that ends with the container's id: further down it is what the container has made
+/// itself. `None` where none does.
+fn upto<'p>(path: &'p str, id: &str) -> Option<&'p str> {
     let mut end = 0;
     for part in path.split_inclusive('/') {
         end += part.len();
         let part = part.trim_end_matches('/').trim_end_matches(".scope");
-        if !id.is_empty() && part.ends_with(id) {
-            return path[..end].trim_end_matches('/');
+        if part.ends_with(id) {
+            return Some(path[..end].trim_end_matches('/'));
         }
     }
-    path
+    None
 }
 
 /// The directory of a cgroup: where its tree is mounted, and its path below what is mounted there (proc(5),

@@ -118,8 +118,8 @@ pub struct Pressure {
 type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Sample {
-    /// Of the container whose first process this is; `id` ends the name of its cgroup, below which it may have made
-    /// further ones. `None` when the process is gone.
+    /// Of the container whose first process this is; `id` ends the name of its cgroups, below which it may have made
+    /// further ones. `None` when the process is gone, or where it has no cgroups: a plain user's who was given none.
     pub fn take(pid: i32, id: &str) -> Option<Self> {
         let namespace = |whose: &str| std::fs::read_link(format!("/proc/{whose}/ns/net")).ok();
         let own_network = namespace(&pid.to_string()) != namespace("self");
@@ -127,7 +127,7 @@ impl Sample {
     }
 
     fn read(read: Read<'_>, pid: i32, id: &str, own_network: bool) -> Option<Self> {
-        let cgroups = Cgroups::of(read, pid, id)?;
+        let cgroups = Cgroups::of(read, pid, id).filter(|it| it.any().is_some())?;
         let network = if own_network { interfaces(&read(&format!("/proc/{pid}/net/dev"))?) } else { Vec::new() };
         Some(Self {
             cpu: cgroups.cpu(),
@@ -160,7 +160,7 @@ impl Sample {
 /// those in the pid namespace of its first process.
 pub fn processes(pid: i32, id: &str) -> Vec<i32> {
     let read: Read<'_> = &|path| std::fs::read_to_string(path).ok();
-    if let Some(directory) = Cgroups::of(read, pid, id).and_then(|it| it.own(id)) {
+    if let Some(directory) = Cgroups::of(read, pid, id).and_then(|it| it.any().cloned()) {
         return cgroup::processes(directory.into());
     }
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
