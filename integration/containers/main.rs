@@ -6,3 +6,4 @@ mod harness;
 mod bed;
 mod lifecycle;
 mod monitor;
+mod rootless;

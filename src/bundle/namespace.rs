@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use nix::sched::CloneFlags;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::process::PidfdFlags;
 
 use crate::container::ids::Ids;
 
@@ -104,9 +105,30 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 /// The hidden word that [`become_root`]'s helper is called with.
 pub const HELPER: &str = "map-ids";
 
+/// Whether we are in another user namespace than the machine's first: what is root here is none there.
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
+/// Enters the user namespace of a monitor that lives: what its container's processes are may only be done in there.
+fn join_a_monitor(run_dirs: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(run_dirs) else { return false };
+    entries.flatten().any(|it| {
+        let Ok(Some(socket)) = crate::monitor::talk::connect(&it.path()) else { return false };
+        let Ok(peer) = rustix::net::sockopt::socket_peercred(&socket) else { return false };
+        let Ok(process) = rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()) else { return false };
+        nix::sched::setns(process, CloneFlags::CLONE_NEWUSER).is_ok()
+    })
+}
+
 /// Enters a user namespace in which the caller is root and has the subordinate ids that /etc/subuid and
-/// /etc/subgid give them. newuidmap has to be called from outside: by a helper, started before.
-pub fn become_root() -> Result<()> {
+/// /etc/subgid give them: the one that their containers are in already, else a new one. newuidmap has to be called
+/// from outside: by a helper, started before.
+pub fn become_root(run_dirs: &Path) -> Result<()> {
+    if join_a_monitor(run_dirs) {
+        return Ok(());
+    }
     let user = User::find();
     let mut helper = Command::new("/proc/self/exe")
         .arg(HELPER)

@@ -466,9 +466,9 @@ pub struct Commit {
     /// Author in the configuration
     #[arg(short, long, value_name = "TEXT")]
     pub author: Option<String>,
-    /// Freeze the container while its files are read
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    pub pause: bool,
+    /// Freeze the container while its files are read [default: where that can be]
+    #[arg(short, long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub pause: Option<bool>,
     /// Container: a name or an id
     pub container: String,
     /// Name of the image

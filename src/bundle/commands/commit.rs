@@ -15,7 +15,14 @@ pub fn run(tool: &Tool, args: &Commit) -> Result<()> {
     let name: Option<Reference> = args.name.as_ref().map(|it| it.parse()).transpose()?;
     let container = record::find(tool.store()?, &args.container)?;
     // It goes on when this is dropped, however that comes.
-    let _still = if args.pause { lifecycle::hold(tool, &container)? } else { None };
+    let _still = match args.pause {
+        Some(false) => None,
+        Some(true) => lifecycle::hold(tool, &container)?,
+        None => lifecycle::hold(tool, &container).unwrap_or_else(|error| {
+            crate::complain(&error.context("its files may change while they are read"));
+            None
+        }),
+    };
     let id = archive::commit(
         tool,
         &archive::Commit {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, bail};
 
 use crate::cli::Export;
-use crate::container::{lifecycle, record, root};
+use crate::container::{record, root};
 use crate::layer::diff;
 use crate::tool::Tool;
 
@@ -15,7 +15,6 @@ pub fn run(tool: &Tool, args: &Export) -> Result<()> {
     if args.output.is_none() && rustix::termios::isatty(std::io::stdout()) {
         bail!("a tar is nothing for a terminal: name a file by --output, or redirect");
     }
-    let _still = lifecycle::hold(tool, &container)?;
     let (tree, _lock) = root::without_mounts(tool, &container)?;
     let write = |out: &mut dyn Write| diff::archive(tree.as_fd(), out);
     match &args.output {

@@ -51,11 +51,11 @@ use crate::transfer::Limit;
 /// Does what the command line asks for, and gives the exit status.
 pub fn run(cli: Cli) -> Result<u8> {
     let plain_user = !rustix::process::geteuid().is_root();
-    let tool = Tool::new(&cli.global, plain_user)?;
+    let tool = Tool::new(&cli.global, plain_user || crate::namespace::in_user_namespace())?;
     // Images' files have many owners: a plain user has them in a user namespace only.
     if plain_user
         && touches_store(&cli.command)
-        && let Err(error) = crate::namespace::become_root()
+        && let Err(error) = crate::namespace::become_root(&tool.state_dir())
     {
         // What keeps a container from running is never taken for its own exit status.
         if matches!(cli.command, Command::Run(_) | Command::Exec(_)) {

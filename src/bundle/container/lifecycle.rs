@@ -120,11 +120,9 @@ pub fn hold(tool: &Tool, container: &Container) -> Result<Option<OwnedFd>> {
     while let Some((kind, length)) = talk::receive(&socket, &mut buffer)? {
         match kind {
             talk::HELD if length == 1 => return Ok(Some(socket)),
-            talk::HELD => bail!(
-                "freezing container {}: {}; --pause=false reads its files while they may change",
-                container.name,
-                String::from_utf8_lossy(&buffer[1..length])
-            ),
+            talk::HELD => {
+                bail!("freezing container {}: {}", container.name, String::from_utf8_lossy(&buffer[1..length]))
+            }
             // It has just ended: nothing changes its files.
             talk::END => break,
             _ => {}

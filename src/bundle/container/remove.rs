@@ -28,7 +28,7 @@ pub fn remove(tool: &Tool, container: &Container, force: bool, volumes: bool) ->
         }
     }
     let dir = container.dir(tool)?;
-    let lock = match lock_within(&dir, Duration::from_millis(200)) {
+    let lock = match lock_within(&dir, Duration::from_millis(if force { 0 } else { 200 })) {
         Ok(Some(lock)) => lock,
         // Somebody else has removed it.
         Err(_) if !dir.exists() => return Ok(()),
