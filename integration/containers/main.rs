@@ -1,9 +1,16 @@
 //! `bundle` and containers, on the real binary: their lives, what they are asked for and what is done with them.
 
+// Shared with other suites, which use other parts of them.
+#[allow(dead_code)]
+#[path = "../harness/cgroup.rs"]
+mod cgroup;
+#[allow(dead_code)]
 #[path = "../images/harness.rs"]
 mod harness;
 
 mod bed;
+mod flags;
 mod lifecycle;
 mod monitor;
 mod rootless;
+mod volumes;

@@ -172,7 +172,7 @@ pub fn lease(db: &Transaction<'_>, container: &str, wanted: &Wanted) -> Result<(
     let Wanted::Auto(count) = wanted else { return Ok(()) };
     let mut statement = db.prepare_cached("SELECT first, first + count FROM id_leases")?;
     let taken = statement.query_map([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?;
-    let taken: Vec<(u64, u64)> = taken.collect::<rusqlite::Result<_>>()?;
+    let taken: Vec<Span> = taken.collect::<rusqlite::Result<_>>()?;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (ours, others) = ours(&read("/etc/subuid"), &read("/etc/subgid"));
     let first = free(&ours, &[taken, others].concat(), u64::from(*count)).with_context(|| {
@@ -198,12 +198,15 @@ pub fn of(db: &Connection, container: &str, wanted: &Wanted) -> Result<Option<Id
     }
 }
 
+/// Ids from the first to before the second.
+type Span = (u64, u64);
+
 /// Ids that may be handed out: what the lines of `bundle` or `containers` have both as users and as groups, else all
-/// that are out of the way; and what belongs to others. Each as (first, end).
-fn ours(subuid: &str, subgid: &str) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+/// that are out of the way; and what belongs to others.
+fn ours(subuid: &str, subgid: &str) -> (Vec<Span>, Vec<Span>) {
     // The first ones are people's, and their subordinate ones.
-    const OUT_OF_THE_WAY: (u64, u64) = (1 << 20, u32::MAX as u64);
-    let lines = |text: &str, own: bool| -> Vec<(u64, u64)> {
+    const OUT_OF_THE_WAY: Span = (1 << 20, u32::MAX as u64);
+    let lines = |text: &str, own: bool| -> Vec<Span> {
         let lines = text.lines().filter_map(|line| {
             let mut fields = line.split(':');
             let (name, first, count) = (fields.next()?, fields.next()?, fields.next()?);
@@ -230,7 +233,7 @@ fn ours(subuid: &str, subgid: &str) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
 }
 
 /// The first place for so many ids.
-fn free(ours: &[(u64, u64)], taken: &[(u64, u64)], count: u64) -> Option<u64> {
+fn free(ours: &[Span], taken: &[Span], count: u64) -> Option<u64> {
     let mut taken = taken.to_vec();
     taken.sort_unstable();
     ours.iter().find_map(|&(start, end)| {

@@ -203,7 +203,10 @@ pub fn duration(text: &str) -> Result<Duration> {
             fraction += u64::from(digit - b'0') * scale;
         }
         let amount = whole.checked_mul(factor).and_then(|it| it.checked_add(fraction));
-        total = amount.and_then(|it| total.checked_add(it)).filter(|it| *it <= i64::MAX as u64).with_context(wrong)?;
+        total = amount
+            .and_then(|it| total.checked_add(it))
+            .filter(|it| *it <= i64::MAX.cast_unsigned())
+            .with_context(wrong)?;
         rest = next;
         if rest.is_empty() {
             return Ok(Duration::from_nanos(total));

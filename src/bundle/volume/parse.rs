@@ -268,16 +268,12 @@ fn comma_separated(text: &str) -> Result<Vec<String>> {
             loop {
                 let (part, behind) = quoted.split_once('"').context("a \" without its second one")?;
                 field += part;
-                match behind.strip_prefix('"') {
-                    Some(more) => {
-                        field.push('"');
-                        quoted = more;
-                    }
-                    None => {
-                        rest = behind;
-                        break;
-                    }
-                }
+                let Some(more) = behind.strip_prefix('"') else {
+                    rest = behind;
+                    break;
+                };
+                field.push('"');
+                quoted = more;
             }
             if !rest.is_empty() && !rest.starts_with(',') {
                 bail!("behind a second \" is something else than a comma");
