@@ -52,7 +52,7 @@ fn create_start_and_their_exit_statuses() {
     bed.run(&["run", "-d", "--name", "no", "it", "nothere"]).fails(127, "nothere");
     assert_eq!(bed.status("no"), "Created");
     assert!(bed.run(&["inspect", "--why", "no"]).ok().out.contains("not found"));
-    bed.run(&["run", "--name", "noexec", "it", "/bin/noexec"]).fails(126, "noexec");
+    bed.run(&["run", "--name", "noexec", "it", "/bin/noexec"]).fails(126, "ermission denied");
     bed.run(&["start", "no"]).fails(1, "nothere");
     bed.run(&["start", "nobody"]).fails(1, "no such container: nobody");
     // Several at once, and the good ones in spite of the bad one.
@@ -194,7 +194,7 @@ fn exec_is_in_the_container() {
     assert_eq!(exec(&["ee", "sh", "-c", "exit 9"]).status, 9);
     assert_eq!(exec(&["ee", "sh", "-c", "kill -KILL $$"]).status, 137);
     exec(&["ee", "nothere"]).fails(127, "nothere");
-    exec(&["ee", "/bin/noexec"]).fails(126, "noexec");
+    exec(&["ee", "/bin/noexec"]).fails(126, "ermission denied");
     exec(&["-u", "nobody", "ee", "true"]).fails(125, "nobody");
     exec(&["-w", "rel", "ee", "true"]).fails(125, "--workdir");
     exec(&["nobody", "true"]).fails(125, "no such container");

@@ -9,8 +9,10 @@ mod cgroup;
 mod harness;
 
 mod bed;
+mod faults;
 mod flags;
 mod lifecycle;
 mod monitor;
+mod others;
 mod rootless;
 mod volumes;

@@ -180,6 +180,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     for below in ["upper", "work", "rootfs"] {
         std::fs::create_dir(dir.join(below))?;
     }
+    state::reserve(&dir)?;
     // The container's `/` is the upper directory's as soon as something is written there.
     rustix::fs::chmod(dir.join("upper"), rustix::fs::Mode::from_raw_mode(0o755))?;
     let lock = state::try_lock(&dir)?.context("a new container's lock is taken")?;

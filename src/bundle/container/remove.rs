@@ -87,11 +87,23 @@ pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -
 /// The row first: files without one are swept.
 fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
     let store = tool.store()?;
-    store.write(|db| {
-        volume::release(store, db, id, volumes)?;
-        db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
-        Ok(())
-    })?;
+    let drop_it = || {
+        store.write(|db| {
+            volume::release(store, db, id, volumes)?;
+            db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
+            Ok(())
+        })
+    };
+    if let Err(error) = drop_it() {
+        // On a full disk the database cannot even take a row away: what the container has written makes room.
+        if error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
+            != Some(rusqlite::ErrorCode::DiskFull)
+        {
+            return Err(error);
+        }
+        store.remove_files(&format!("containers/{id}/upper"))?;
+        drop_it()?;
+    }
     store.remove_files(&format!("containers/{id}"))
 }
 

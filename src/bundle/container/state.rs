@@ -137,24 +137,43 @@ impl State {
 
     /// Writes it: readers see the old or the new one. `durable`: also after a loss of power.
     pub fn write(&self, dir: &Path, durable: bool) -> Result<()> {
-        let what = || format!("writing {}/state", dir.display());
-        let new = dir.join("state.new");
-        let mut file = File::create(&new).with_context(what)?;
-        file.write_all(&serde_json::to_vec(self)?).with_context(what)?;
-        if durable {
-            file.sync_data().with_context(what)?;
-        }
-        std::fs::rename(&new, dir.join("state")).with_context(what)?;
-        if durable {
-            File::open(dir).and_then(|it| it.sync_all()).with_context(what)?;
-        }
-        Ok(())
+        let bytes = serde_json::to_vec(self)?;
+        let written = match put(dir, &bytes, durable) {
+            // A container that has filled the disk still gets its exit status written.
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                std::fs::remove_file(dir.join(RESERVE)).and_then(|()| put(dir, &bytes, durable))
+            }
+            other => other,
+        };
+        written.with_context(|| format!("writing {}/state", dir.display()))
     }
 
     /// Whether somebody must be there who looks after it.
     pub fn live(&self) -> bool {
         matches!(self.status, Status::Starting | Status::Running | Status::Restarting)
     }
+}
+
+/// Keeps room for the state of a new container, against the day when the disk is full.
+pub fn reserve(dir: &Path) -> Result<()> {
+    let path = dir.join(RESERVE);
+    std::fs::write(&path, [b' '; 4 * 4096]).with_context(|| format!("writing {}", path.display()))
+}
+
+const RESERVE: &str = "reserve";
+
+fn put(dir: &Path, bytes: &[u8], durable: bool) -> std::io::Result<()> {
+    let new = dir.join("state.new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    if durable {
+        file.sync_data()?;
+    }
+    std::fs::rename(&new, dir.join("state"))?;
+    if durable {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// The lock of a container's directory, `None` while its monitor, or a command that changes it, lives.
