@@ -75,6 +75,8 @@ impl Bed {
     /// Nothing is left of any container: no directory, no process, no cgroup, no mount.
     #[track_caller]
     pub fn is_clean(&self) {
+        // What a killed command has left goes with the next one.
+        self.run(&["ps", "-a"]).ok();
         let store = self.0.path("store");
         let left = || {
             let mut left: Vec<String> = Vec::new();
