@@ -69,14 +69,13 @@ fn relayed() -> SigSet {
     signals
 }
 
-/// Starts the program in a process group of its own, with no more signals blocked than we found. A child has what
-/// the thread has that starts it: that thread is another one, so that ours never lets a signal through.
+/// Starts the program in a process group of its own, with no more signals blocked than we found. No thread of ours
+/// ever lets one through: the end of a short program would be lost in it.
 fn start(program: &OsStr, arguments: &[OsString], mask: &SigSet) -> io::Result<Child> {
-    let spawn = || {
-        mask.thread_set_mask()?;
-        Command::new(program).args(arguments).process_group(0).spawn()
-    };
-    std::thread::scope(|scope| scope.spawn(spawn).join()).unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    crate::sys::with_signals_blocked(&mut command, *mask);
+    command.spawn()
 }
 
 /// Where there is a terminal and it is ours, the program is who reads from it. It may have tried to already.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 
 /// Has the kernel kill a child that is about to be started when we die (prctl(2), PR_SET_PDEATHSIG).
@@ -20,9 +21,9 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// A child starts with the signals blocked that its parent has blocked: this one with none.
-pub fn unblock_signals(command: &mut Command) {
-    let set = || Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?);
+/// A child starts with the signals blocked that its parent has blocked: this one with these.
+pub fn with_signals_blocked(command: &mut Command, mask: SigSet) {
+    let set = move || Ok(mask.thread_set_mask()?);
     // SAFETY: as above.
     unsafe {
         command.pre_exec(set);

@@ -21,8 +21,7 @@ pub fn run(tool: &Tool, args: &Start) -> Result<u8> {
     }
     if let [name] = &args.containers[..] {
         let container = record::find(tool.store()?, name)?;
-        if settle::state(tool, &container)?.is_none_or(|it| !it.live()) {
-            let lock = start::lock_to_start(tool, &container)?;
+        if let Some(lock) = start::lock_to_start(tool, &container)? {
             let socket = start::start(tool, &container, lock, None, false)?;
             if let Some(end) = start::until_started(tool, &container, &socket)? {
                 failed(&end);
@@ -39,12 +38,11 @@ pub fn run(tool: &Tool, args: &Start) -> Result<u8> {
 
 fn attach_to(tool: &Tool, args: &Start, container: &Container) -> Result<u8> {
     let terminal = container.settings.flags.tty;
-    if settle::state(tool, container)?.is_some_and(|it| it.live()) {
-        bail!("container {} runs already: `bundle attach {0}` attaches to it", container.name);
-    }
     let options = options(&args.attaching, args.interactive && container.settings.interactive, terminal)?;
     let signals = Signals::take(options.signals, terminal)?;
-    let lock = start::lock_to_start(tool, container)?;
+    let Some(lock) = start::lock_to_start(tool, container)? else {
+        bail!("container {} runs already: `bundle attach {0}` attaches to it", container.name)
+    };
     let size = terminal.then(attach::size).flatten();
     let socket = start::start(tool, container, lock, size, true)?;
     super::attach::stay(tool, container, socket, &signals, &options)

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exec;
 pub mod files;
 pub mod ids;
+mod leftover;
 pub mod lifecycle;
 pub mod log;
 pub mod mapped;
@@ -39,6 +40,17 @@ pub fn random_id() -> Result<String> {
     let mut bytes = [0; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
     Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
+}
+
+/// Ends what is left of a container whose monitor was killed, and removes all that lies outside of the store.
+fn clear(tool: &Tool, container: &Container) {
+    container.runtime(tool).delete();
+    if !tool.plain_user
+        && let Ok(path) = spec::cgroup(&container.settings.flags, &container.id)
+    {
+        leftover::remove_cgroups(&path);
+    }
+    runtime::remove_run_dir(&container.run_dir(tool));
 }
 
 /// What a container's monitor is told; `document` is its config.json.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
 use super::record::{self, Container};
+use super::settle;
 use super::state::{State, Status, lock_within};
-use super::{runtime, settle};
 use crate::events::{self, Kind};
 use crate::monitor::plan::Plan;
 use crate::monitor::talk;
@@ -73,8 +73,7 @@ pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -
     let run_dir = container.run_dir(tool);
     // Its monitor was killed, or has left something.
     if run_dir.exists() || State::read(&container.dir(tool)?).is_ok_and(|it| it.live()) {
-        container.runtime(tool).delete();
-        runtime::remove_run_dir(&run_dir);
+        super::clear(tool, container);
     }
     // Ours, if we have prepared it or looked into it.
     super::prepare::unmount(&container.dir(tool)?);

@@ -64,8 +64,7 @@ fn settle(tool: &Tool, container: &Container, state: State, lock: File) -> Resul
     let same_boot = state.process.as_ref().or(state.monitor.as_ref()).is_some_and(|it| it.boot == super::state::boot());
     let runs_again = same_boot && wants_to_run(container, &state);
     let ended = end_of(state);
-    container.runtime(tool).delete();
-    super::runtime::remove_run_dir(&container.run_dir(tool));
+    super::clear(tool, container);
     ended.write(&dir, !container.remove)?;
     if container.remove {
         remove::finish(tool, container, &lock, true)?;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -80,11 +81,19 @@ fn spawn(dir: &Path, lock: &File) -> Result<OwnedFd> {
     Ok(ours)
 }
 
-/// The lock of a container that is to be started: its last monitor may be about to end.
-pub fn lock_to_start(tool: &Tool, container: &Container) -> Result<File> {
+/// The lock of a container that is to be started; `None` for one that runs. Its last monitor may be about to end, and
+/// somebody else about to start it.
+pub fn lock_to_start(tool: &Tool, container: &Container) -> Result<Option<File>> {
     let dir = container.dir(tool)?;
-    if let Some(lock) = lock_within(&dir, std::time::Duration::from_secs(10))? {
-        return Ok(lock);
+    for _ in 0..200 {
+        match super::settle::state(tool, container)? {
+            Some(state) if state.live() => return Ok(None),
+            Some(_) => {}
+            None => bail!("container {} has just been removed", container.name),
+        }
+        if let Some(lock) = lock_within(&dir, Duration::from_millis(50))? {
+            return Ok(Some(lock));
+        }
     }
     bail!("container {} is held by another bundle for more than 10 s", container.name)
 }
