@@ -9,10 +9,13 @@ mod cgroup;
 mod harness;
 
 mod bed;
+mod copy;
 mod faults;
 mod flags;
 mod lifecycle;
+mod logs;
 mod monitor;
 mod others;
 mod rootless;
 mod volumes;
+mod watch;

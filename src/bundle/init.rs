@@ -27,7 +27,6 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         bail!(USAGE);
     }
     // From here on no signal is lost: what comes before the program runs waits.
-    let before = SigSet::thread_get_mask().context("asking which signals are blocked")?;
     let signals = relayed();
     signals.thread_block().context("blocking signals")?;
     let queue = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("a descriptor for signals")?;
@@ -35,7 +34,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         // With the host's processes in view, orphans come to us only if we ask for them.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("becoming a reaper")?;
     }
-    let child = match start(program, arguments, &before) {
+    let child = match start(program, arguments) {
         Ok(child) => child,
         Err(error) => {
             let status = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
@@ -51,9 +50,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
             if let Some(status) = bury(pid)? {
                 return Ok(status);
             }
-        } else if let Some(signal) = Signal::from_named_raw(signal.ssi_signo as i32) {
+        } else {
             // It may have ended just now: then its end is the next that we read.
-            let _ = rustix::process::kill_process(pid, signal);
+            crate::sys::kill(pid, signal.ssi_signo as i32);
         }
     }
 }
@@ -69,12 +68,12 @@ fn relayed() -> SigSet {
     signals
 }
 
-/// Starts the program in a process group of its own, with no more signals blocked than we found. No thread of ours
-/// ever lets one through: the end of a short program would be lost in it.
-fn start(program: &OsStr, arguments: &[OsString], mask: &SigSet) -> io::Result<Child> {
+/// Starts the program in a process group of its own, with no signal blocked. In this thread, since another one that
+/// had no signals blocked would take the program's end from us.
+fn start(program: &OsStr, arguments: &[OsString]) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
-    crate::sys::with_signals_blocked(&mut command, *mask);
+    crate::sys::unblock_signals(&mut command);
     command.spawn()
 }
 
@@ -94,7 +93,10 @@ fn bury(child: Pid) -> Result<Option<u8>> {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == child => ours = Some(exit_status(status.as_raw())),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) | Err(Errno::CHILD) => return Ok(ours),
+            Ok(None) => return Ok(ours),
+            // Whoever started us ignores the end of children, and so nobody knows how ours ended.
+            Err(Errno::CHILD) if ours.is_none() => bail!("the program's exit status is lost: SIGCHLD is ignored"),
+            Err(Errno::CHILD) => return Ok(ours),
             Err(error) => return Err(error).context("waiting for processes"),
         }
     }

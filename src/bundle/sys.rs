@@ -21,12 +21,20 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// A child starts with the signals blocked that its parent has blocked: this one with these.
-pub fn with_signals_blocked(command: &mut Command, mask: SigSet) {
-    let set = move || Ok(mask.thread_set_mask()?);
+/// A child starts with the signals blocked that its parent has blocked: this one with none.
+pub fn unblock_signals(command: &mut Command) {
+    let set = || Ok(SigSet::empty().thread_set_mask()?);
     // SAFETY: as above.
     unsafe {
         command.pre_exec(set);
+    }
+}
+
+/// Sends a process a signal by its number, which may be one without a name (`SIGRTMIN+3`).
+pub fn kill(pid: rustix::process::Pid, signal: i32) {
+    // SAFETY: the call takes two numbers, and we have no memory that the process could see.
+    unsafe {
+        libc::kill(pid.as_raw_nonzero().get(), signal);
     }
 }
 

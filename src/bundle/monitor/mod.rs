@@ -212,7 +212,7 @@ impl Monitor {
         command.args(["run", "--detach", "--bundle"]).arg(&self.dir).arg("--pid-file").arg(pid_file);
         self.streams = Streams::make(&self.plan, &mut command)?;
         command.arg(&self.plan.id);
-        crate::sys::with_signals_blocked(&mut command, SigSet::empty());
+        crate::sys::unblock_signals(&mut command);
         crate::sys::die_with_us(&mut command);
         let child = command.spawn();
         let child = child.with_context(|| format!("starting the runtime {}", self.plan.runtime.display()))?;
