@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal as Named};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 /// The hidden word that it is called with.
 pub const WORD: &str = "init";
@@ -43,6 +43,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
         }
     };
     let pid = Pid::from_child(&child);
+    let process = pidfd_open(pid, PidfdFlags::empty()).context("a descriptor of the program")?;
     give_terminal(pid);
     loop {
         let Some(signal) = queue.read_signal().context("reading signals")? else { continue };
@@ -52,7 +53,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Result<u8> {
             }
         } else {
             // It may have ended just now: then its end is the next that we read.
-            crate::sys::kill(pid, signal.ssi_signo as i32);
+            crate::sys::send_signal(&process, signal.ssi_signo as i32);
         }
     }
 }

@@ -30,12 +30,13 @@ pub fn unblock_signals(command: &mut Command) {
     }
 }
 
-/// Sends a process a signal by its number, which may be one without a name (`SIGRTMIN+3`).
-pub fn kill(pid: rustix::process::Pid, signal: i32) {
-    // SAFETY: the call takes two numbers, and we have no memory that the process could see.
-    unsafe {
-        libc::kill(pid.as_raw_nonzero().get(), signal);
-    }
+/// Sends a process a signal by its number, which may be one without a name: systemd ends by `SIGRTMIN+3`. Whether it
+/// was there.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> bool {
+    let no_info: *const libc::siginfo_t = std::ptr::null();
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads nothing where there is no siginfo_t, and writes nothing.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, no_info, 0) == 0 }
 }
 
 /// A descriptor that the program was started with. It is not handed on to children. Each number once.

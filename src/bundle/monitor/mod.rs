@@ -611,10 +611,8 @@ impl Monitor {
 
     /// Sends the first process a signal.
     fn signal(&self, signal: i32) {
-        if let Some(init) = &self.init
-            && let Some(signal) = rustix::process::Signal::from_named_raw(signal)
-        {
-            let _ = rustix::process::pidfd_send_signal(&init.pidfd, signal);
+        if let Some(init) = &self.init {
+            crate::sys::send_signal(&init.pidfd, signal);
         }
     }
 
