@@ -94,10 +94,9 @@ fn bury(child: Pid) -> Result<Option<u8>> {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == child => ours = Some(exit_status(status.as_raw())),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => return Ok(ours),
             // Whoever started us ignores the end of children, and so nobody knows how ours ended.
             Err(Errno::CHILD) if ours.is_none() => bail!("the program's exit status is lost: SIGCHLD is ignored"),
-            Err(Errno::CHILD) => return Ok(ours),
+            Ok(None) | Err(Errno::CHILD) => return Ok(ours),
             Err(error) => return Err(error).context("waiting for processes"),
         }
     }
