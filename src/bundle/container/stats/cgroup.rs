@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Block, Cpu, Memory, Pids, Pressure, Read};
+use super::{Block, Cpu, Memory, Pids, Pressure, Read, TICK};
 
 /// Version 1 says that there is no limit by one that no machine reaches.
 const NO_LIMIT: u64 = 1 << 60;
@@ -60,15 +60,13 @@ impl<'a> Cgroups<'a> {
     pub fn cpu(&self) -> Cpu {
         let online = (self.read)("/sys/devices/system/cpu/online").map_or(0, |it| count(it.trim()));
         if let Some(total) = self.first("cpuacct", "cpuacct.usage") {
-            // Ticks of 10 ms, on every machine that Linux runs on.
             let times = pairs(self.first("cpuacct", "cpuacct.stat"));
-            let tick = 10_000_000;
             let periods = pairs(self.first("cpu", "cpu.stat"));
             let each = self.first("cpuacct", "cpuacct.usage_percpu").unwrap_or_default();
             return Cpu {
                 total: number(&total).unwrap_or(0),
-                user: value(&times, "user") * tick,
-                system: value(&times, "system") * tick,
+                user: value(&times, "user") * TICK,
+                system: value(&times, "system") * TICK,
                 each: each.split_whitespace().filter_map(number).collect(),
                 online,
                 periods: value(&periods, "nr_periods"),

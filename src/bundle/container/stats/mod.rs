@@ -114,12 +114,16 @@ pub struct Pressure {
     pub full: u64,
 }
 
+/// The kernel's unit of processor time for programs, in nanoseconds, on every machine that Linux runs on.
+const TICK: u64 = 10_000_000;
+
 /// Reads a file of the kernel's, which may not be there.
 type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Sample {
     /// Of the container whose first process this is; `id` ends the name of its cgroups, below which it may have made
-    /// further ones. `None` when the process is gone, or where it has no cgroups: a plain user's who was given none.
+    /// further ones. Where it has none, a plain user's who was given none, its processes are counted one by one.
+    /// `None` when the process is gone.
     pub fn take(pid: i32, id: &str) -> Option<Self> {
         let namespace = |whose: &str| std::fs::read_link(format!("/proc/{whose}/ns/net")).ok();
         let own_network = namespace(&pid.to_string()) != namespace("self");
@@ -127,8 +131,11 @@ impl Sample {
     }
 
     fn read(read: Read<'_>, pid: i32, id: &str, own_network: bool) -> Option<Self> {
-        let cgroups = Cgroups::of(read, pid, id).filter(|it| it.any().is_some())?;
         let network = if own_network { interfaces(&read(&format!("/proc/{pid}/net/dev"))?) } else { Vec::new() };
+        let cgroups = Cgroups::of(read, pid, id)?;
+        if cgroups.any().is_none() {
+            return Self::of_processes(read, &processes(pid, id), &cgroups).map(|it| Self { network, ..it });
+        }
         Some(Self {
             cpu: cgroups.cpu(),
             memory: cgroups.memory(),
@@ -137,6 +144,31 @@ impl Sample {
             network,
             pressure: cgroups.pressure(),
         })
+    }
+
+    /// What can be known of processes without a cgroup: processor time of those that live and those that they have
+    /// waited for, and memory that is theirs alone (proc(5), /proc/PID/stat and statm).
+    fn of_processes(read: Read<'_>, pids: &[i32], cgroups: &Cgroups<'_>) -> Option<Self> {
+        let mut sample = Self { cpu: cgroups.cpu(), memory: cgroups.memory(), ..Self::default() };
+        for pid in pids {
+            let (Some(stat), Some(statm)) = (read(&format!("/proc/{pid}/stat")), read(&format!("/proc/{pid}/statm")))
+            else {
+                continue;
+            };
+            // The name in parentheses may hold anything. Behind it stands the third field.
+            let behind = stat.rsplit_once(')')?.1;
+            let field = |text: &str, at: usize| -> u64 {
+                text.split_whitespace().nth(at).and_then(|it| it.parse().ok()).unwrap_or(0)
+            };
+            let ticks = |own: usize, waited_for: usize| (field(behind, own - 3) + field(behind, waited_for - 3)) * TICK;
+            sample.cpu.user += ticks(14, 16);
+            sample.cpu.system += ticks(15, 17);
+            sample.pids.current += field(behind, 20 - 3);
+            let pages = field(&statm, 1).saturating_sub(field(&statm, 2));
+            sample.memory.usage += pages * rustix::param::page_size() as u64;
+        }
+        sample.cpu.total = sample.cpu.user + sample.cpu.system;
+        (sample.pids.current > 0).then_some(sample)
     }
 
     /// Percent of one processor that were used since an earlier sample, so many nanoseconds before.
