@@ -372,3 +372,18 @@ fn limits_are_changed_while_it_runs() {
     bed.run(&["update", "uu"]).fails(1, "nothing to change");
     assert_eq!(bed.inspect("uu", ".HostConfig.Resources.pids.limit"), "70");
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_foreground() {
+    let bed = Bed::new("pipe");
+    let began = Instant::now();
+    let out = sh(&format!(
+        "(BUNDLE_ROOT={} BUNDLE_RUNTIME={} {} run --rm it yes || true) | head -n 1",
+        bed.0.text("store"),
+        crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
+        crate::harness::bundle().display(),
+    ));
+    assert_eq!(out, "y\n");
+    assert!(began.elapsed() < Duration::from_secs(8));
+    bed.is_clean();
+}

@@ -149,6 +149,8 @@ fn a_killed_monitor_loses_nothing() {
     bed.run(&["pause", "kk"]).ok();
     bed.run(&["unpause", "kk"]).ok();
     bed.run(&["commit", "kk", "of-adopted"]).ok();
+    assert!(bed.run(&["export", "-o", &bed.0.text("files.tar"), "kk"]).ok().status == 0);
+    assert!(sh(&format!("tar -tf {}", bed.0.text("files.tar"))).contains("bin/busybox\n"));
     bed.run(&["stop", "-t", "0", "kk"]).ok();
     let status = bed.inspect("kk", ".State.ExitCode");
     // Linux 6.15 keeps it for whoever has a pidfd.
@@ -156,6 +158,20 @@ fn a_killed_monitor_loses_nothing() {
     assert_eq!(status, if (kernel[0], kernel[1]) >= (6, 15) { "137" } else { "255" });
     bed.run(&["start", "kk"]).ok();
     bed.run(&["rm", "-f", "kk"]).ok();
+    bed.is_clean();
+}
+
+#[test]
+fn the_policy_outlives_the_monitor() {
+    let bed = Bed::new("policy");
+    bed.detached("pp", &["--restart", "always", "-v", "data:/srv"], "cat /srv/file; sleep 0.5");
+    until("it runs", || bed.run(&["logs", "pp"]).out.lines().count() == 1);
+    kill("KILL", bed.monitor("pp"));
+    assert!(bed.status("pp").starts_with("Up") || bed.status("pp").starts_with("Restarting"));
+    until("it was started again, with its root and its volume", || bed.run(&["logs", "pp"]).out.lines().count() >= 4);
+    assert!(bed.run(&["logs", "pp"]).ok().out.lines().all(|it| it == "content"));
+    bed.run(&["rm", "-f", "-v", "pp"]).ok();
+    bed.run(&["volume", "rm", "data"]).ok();
     bed.is_clean();
 }
 

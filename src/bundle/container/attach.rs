@@ -161,7 +161,7 @@ pub fn attach(
 ) -> Result<Outcome> {
     let mut buffer = vec![0; 1 + PACKET];
     let mut raw = None;
-    let mut input = options.input;
+    let (mut input, mut output) = (options.input, options.output);
     let mut keys = Keys { wanted: &options.keys, matched: 0 };
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut end = None;
@@ -192,8 +192,8 @@ pub fn attach(
             };
             let bytes = &buffer[1..length];
             match kind {
-                talk::OUTPUT if options.output => write_all(stdout.as_fd(), bytes)?,
-                talk::ERROR if options.output => write_all(stderr.as_fd(), bytes)?,
+                talk::OUTPUT if output => output = write_all(stdout.as_fd(), bytes)?,
+                talk::ERROR if output => output = write_all(stderr.as_fd(), bytes)?,
                 talk::STARTED => started()?,
                 talk::END => {
                     let it: End = serde_json::from_slice(bytes).context("what the monitor says of the end")?;
@@ -204,6 +204,12 @@ pub fn attach(
                 }
                 _ => {}
             }
+        }
+        if options.output && !output && options.signals {
+            // Nobody reads what it writes: without us between them, the program would have got SIGPIPE.
+            let stop = talk::Stop { signal: Some(Signal::SIGPIPE as i32), timeout: Some(1) };
+            talk::send(socket, talk::STOP, &serde_json::to_vec(&stop)?)?;
+            return drain(socket);
         }
         if stdin_ready && end.is_none() {
             match rustix::io::read(&stdin, &mut buffer[..PACKET]) {
@@ -247,14 +253,19 @@ pub fn send_size(socket: &OwnedFd) {
     }
 }
 
-/// Writes all; a reader that has gone away is no error of ours, and no end of the container.
-fn write_all(to: std::os::fd::BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+/// Waits for the end of a container that nobody listens to any more.
+fn drain(socket: &OwnedFd) -> Result<Outcome> {
+    Ok(super::lifecycle::until_end(socket)?.map_or(Outcome::Lost, Outcome::Ended))
+}
+
+/// Writes all. Whether there is still somebody who reads.
+fn write_all(to: std::os::fd::BorrowedFd<'_>, bytes: &[u8]) -> Result<bool> {
     let mut file = std::fs::File::from(to.try_clone_to_owned()?);
     match file.write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(error).context("writing what the container writes")
         }
-        _ => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 

@@ -297,6 +297,21 @@ impl Monitor {
         self.over(End { status, error: Some(said), again: again.is_some() }, again)
     }
 
+    /// A container whose first monitor was killed is started anew by a command, as by hand: what had been mounted for
+    /// it is gone with that monitor.
+    fn hand_over(&mut self) -> Result<()> {
+        self.state.status = Status::Exited;
+        self.state.write(&self.dir, true)?;
+        self.listener = None;
+        runtime::remove_run_dir(&self.plan.run_dir);
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("--root").arg(&self.plan.store).arg("--runtime").arg(&self.plan.runtime);
+        command.args(["--storage-driver", if self.plan.vfs { "vfs" } else { "overlay" }, "start", &self.plan.id]);
+        crate::sys::unblock_signals(&mut command);
+        // The lock is closed by this; it is never taken by two at once.
+        Err(std::os::unix::process::CommandExt::exec(&mut command).into())
+    }
+
     /// What the runtime wrote where the program would have.
     fn said(&mut self) -> Option<String> {
         let source = self.streams.sources.iter().find(|it| it.kind == talk::ERROR)?;
@@ -684,6 +699,9 @@ impl Monitor {
         if let Phase::Waiting(until) = self.phase
             && until <= now
         {
+            if self.plan.adopt {
+                return self.hand_over();
+            }
             self.state.restarts += 1;
             return self.start();
         }
