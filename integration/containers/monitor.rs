@@ -124,6 +124,12 @@ fn the_kernel_ends_what_takes_too_much_memory() {
     let events =
         bed.run(&["events", "--since", "1h", "--until", "0s", "--filter", "container=oo", "--format", "{{.Action}}"]);
     assert!(events.ok().out.contains("oom\n"));
+    // One of its processes alone is noticed while the rest goes on.
+    let script = format!("sh -c '{hungry}'; echo survived; sleep 100");
+    bed.detached("part", &["-m", "16m", "--memory-swap", "16m"], &script);
+    until("it goes on", || bed.run(&["logs", "part"]).out.contains("survived"));
+    until("it is noticed", || bed.inspect("part", ".State.OOMKilled") == "true");
+    assert!(bed.status("part").starts_with("Up"));
 }
 
 #[test]

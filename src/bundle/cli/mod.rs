@@ -115,7 +115,7 @@ pub enum Command {
     /// Give an image another name
     #[command(after_help = "Example: bundle tag app:1.0 registry.example.org/team/app:1.0")]
     Tag(Tag),
-    /// Show all that is known of containers and images
+    /// Show all that is known of containers, images and volumes
     #[command(
         after_help = "Example: bundle inspect --format '{{.State.ExitCode}}' web\n         bundle inspect --why web"
     )]
@@ -320,7 +320,7 @@ pub struct Inspect {
     /// `json`, or a template such as `{{.Id}}`
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// Only a `container`, or only an `image`
+    /// Only a `container`, an `image`, or a `volume`
     #[arg(long, value_name = "TYPE")]
     pub r#type: Option<InspectType>,
     /// Sizes of what containers have written
@@ -329,7 +329,7 @@ pub struct Inspect {
     /// Say in words why containers have failed, and what to try
     #[arg(long)]
     pub why: bool,
-    /// Containers and images: names or ids
+    /// Containers, images, volumes: names or ids
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
 }
@@ -341,6 +341,8 @@ pub enum InspectType {
     Container,
     /// An image.
     Image,
+    /// A volume.
+    Volume,
 }
 
 #[derive(Args, Debug)]

@@ -11,6 +11,7 @@ use crate::container::{changes, log, settle, shown, spec};
 use crate::output;
 use crate::store::{Image, Store};
 use crate::tool::Tool;
+use crate::volume;
 
 pub fn run(tool: &Tool, args: &Inspect) -> Result<()> {
     if args.why {
@@ -34,10 +35,16 @@ fn any(tool: &Tool, args: &Inspect, name: &str) -> Result<Value> {
     {
         return document(store, &image);
     }
+    if wanted(InspectType::Volume)
+        && let Some(found) = volume::find(store.db(), name)?
+    {
+        return super::volume::document(store, &found);
+    }
     match args.r#type {
         Some(InspectType::Container) => bail!("no such container: {name}"),
         Some(InspectType::Image) => bail!("no such image: {name}"),
-        None => bail!("no such container or image: {name}"),
+        Some(InspectType::Volume) => bail!("no such volume: {name}"),
+        None => bail!("no such container, image or volume: {name}"),
     }
 }
 

@@ -77,19 +77,24 @@ fn inspect(store: &Store, args: &Inspect) -> Result<()> {
     let mut documents = Vec::new();
     for name in &args.volumes {
         let volume = volume::find(store.db(), name)?.with_context(|| format!("no such volume: {name}"))?;
-        documents.push(json!({
-            "CreatedAt": output::time(volume.created / 1_000_000_000),
-            "Driver": "local",
-            "Labels": volume.labels,
-            "Mountpoint": mountpoint(store, &volume),
-            "Name": volume.name,
-            "Options": volume.options,
-            "Scope": "local",
-            "Anonymous": volume.anonymous,
-            "Containers": volume::holders(store.db(), name)?,
-        }));
+        documents.push(document(store, &volume)?);
     }
     output::documents(args.format.as_deref(), &documents)
+}
+
+/// Docker's names of all that is known of a volume.
+pub fn document(store: &Store, volume: &Volume) -> Result<Value> {
+    Ok(json!({
+        "CreatedAt": output::time(volume.created / 1_000_000_000),
+        "Driver": "local",
+        "Labels": volume.labels,
+        "Mountpoint": mountpoint(store, volume),
+        "Name": volume.name,
+        "Options": volume.options,
+        "Scope": "local",
+        "Anonymous": volume.anonymous,
+        "Containers": volume::holders(store.db(), &volume.name)?,
+    }))
 }
 
 /// Each for itself: one that cannot go keeps no other one. The last error is the command's.

@@ -188,6 +188,9 @@ impl Monitor {
             self.read_signals()?;
             self.serve_clients();
             self.copy_output();
+            if self.oom.rang().is_some() && self.oom.again() {
+                self.oom_noticed()?;
+            }
             self.keep_time()?;
             if let Phase::Running(Some(status)) = self.phase
                 && self.streams.sources.is_empty()
@@ -235,6 +238,7 @@ impl Monitor {
         }
         self.streams = Streams::find(&self.plan);
         self.oom = Oom::of(process.pid);
+        // What was counted before has been told.
         self.oom.again();
         self.init = Some(Init { pid, pidfd, ours: false });
         self.health = self.plan.health.as_ref().map(Checker::new);
@@ -327,8 +331,9 @@ impl Monitor {
         }
         (self.health, self.init) = (None, None);
         if self.oom.again() {
-            self.oom_noticed();
+            self.oom_noticed()?;
         }
+        self.oom = Oom::default();
         (self.state.exit, self.state.finished) = (Some(status), now());
         (self.state.paused, self.held) = (false, false);
         self.state.status = Status::Exited;
@@ -412,9 +417,10 @@ impl Monitor {
         crate::events::append(&self.plan.store, crate::events::Kind::Container, action, &self.plan.id, &attributes);
     }
 
-    fn oom_noticed(&mut self) {
+    fn oom_noticed(&mut self) -> Result<()> {
         self.state.oom = true;
         self.event("oom", &[]);
+        self.state.write(&self.dir, false)
     }
 
     /// Waits until there is something to do.
@@ -447,6 +453,10 @@ impl Monitor {
         if let Some(output) = self.health.as_ref().and_then(Checker::output) {
             fds.push(PollFd::new(output, PollFlags::IN));
         }
+        let alarm = self.oom.alarm();
+        if let Some(alarm) = &alarm {
+            fds.push(PollFd::new(alarm, PollFlags::IN));
+        }
         if let Some(Init { ours: false, pidfd, .. }) = &self.init {
             fds.push(PollFd::new(pidfd, PollFlags::IN));
         }
@@ -472,6 +482,9 @@ impl Monitor {
         }
         if !self.state.paused && matches!(self.phase, Phase::Running(None)) {
             times.push(self.health.as_ref().map(Checker::due));
+        }
+        if self.oom.is_awaited() {
+            times.push(Some(now + Duration::from_millis(50)));
         }
         if self.clients.iter().any(Client::is_stuck) {
             times.push(Some(now + Duration::from_millis(500)));
