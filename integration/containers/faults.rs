@@ -265,7 +265,7 @@ fn a_full_disk() {
     let dir = bed.0.text("small");
     std::fs::create_dir(&dir).unwrap();
     // A container fills the disk, goes on, ends with its own status; rm works, and gives the room back.
-    let script = r#"
+    let script = r"
         mount -t tmpfs -o size=24m none $DIR
         export BUNDLE_ROOT=$DIR/store
         $bundle load -q -i $image >/dev/null
@@ -275,7 +275,7 @@ fn a_full_disk() {
         $bundle rm filler 2>&1
         $bundle run --rm it echo again 2>&1
         $bundle ps -aq
-        umount $DIR"#;
+        umount $DIR";
     let out = sh(&format!(
         "{environment}; export bundle image DIR={dir}; unshare -m bash -c '{}'",
         script.replace('\'', "'\\''")

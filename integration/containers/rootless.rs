@@ -88,7 +88,7 @@ fn a_plain_users_containers_live_as_roots_do() {
     assert_eq!(user.run(&["exec", "qq", "cat", "/srv/more"]).ok().out, "more\n");
     user.run(&["restart", "-t", "0", "pp"]).ok();
     user.run(&["commit", "qq", "mine"]).ok();
-    user.run(&["cp", &format!("qq:/srv/more"), "/dev/null"]);
+    user.run(&["cp", "qq:/srv/more", "/dev/null"]);
     // A killed monitor is replaced here too.
     let monitor = user.run(&["inspect", "--format", "{{.State.MonitorPid}}", "qq"]).ok().out;
     sh(&format!("kill -KILL {}", monitor.trim()));

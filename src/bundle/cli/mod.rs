@@ -139,7 +139,7 @@ pub enum Command {
     #[command(
         after_help = "Example: bundle export-bundle -e DEBUG=1 alpine /tmp/alpine && rt run --bundle /tmp/alpine a"
     )]
-    ExportBundle(ExportBundle),
+    ExportBundle(Box<ExportBundle>),
     /// Make an image of what a container has changed
     #[command(after_help = "Example: bundle commit --change 'CMD [\"serve\"]' web mine:2")]
     Commit(Commit),

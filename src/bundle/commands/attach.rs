@@ -45,17 +45,15 @@ pub fn stay(
                 lifecycle::event(tool, container, "detach", &[]);
                 return Ok(0);
             }
-            Outcome::Lost => match lifecycle::connect(tool, container)? {
-                Some(next) => {
-                    talk::send(&next, talk::ATTACH, b"1")?;
-                    socket = next;
-                }
-                None => {
+            Outcome::Lost => {
+                let Some(next) = lifecycle::connect(tool, container)? else {
                     let state = settle::state(tool, container)?.unwrap_or_default();
                     let lost = state.error.unwrap_or_else(|| "its monitor was killed, and it is removed".to_owned());
                     bail!("container {}: {lost}", container.name)
-                }
-            },
+                };
+                talk::send(&next, talk::ATTACH, b"1")?;
+                socket = next;
+            }
         }
     }
 }

@@ -45,14 +45,14 @@ fn update(tool: &Tool, args: &Update, name: &str) -> Result<()> {
 
 /// Lays what is asked for over the flags that the container was made with.
 fn change(flags: &mut Flags, args: &Update) {
-    fn lay<T: Clone>(over: &mut Option<T>, new: &Option<T>) {
+    fn lay<T: Clone>(over: &mut Option<T>, new: Option<&T>) {
         if new.is_some() {
-            over.clone_from(new);
+            *over = new.cloned();
         }
     }
-    lay(&mut flags.memory, &args.memory);
-    lay(&mut flags.memory_swap, &args.memory_swap);
-    lay(&mut flags.memory_reservation, &args.memory_reservation);
+    lay(&mut flags.memory, args.memory.as_ref());
+    lay(&mut flags.memory_swap, args.memory_swap.as_ref());
+    lay(&mut flags.memory_reservation, args.memory_reservation.as_ref());
     // Two ways to say the same: the new one is meant.
     if args.cpus.is_some() {
         (flags.cpu_quota, flags.cpu_period) = (None, None);
@@ -60,13 +60,13 @@ fn change(flags: &mut Flags, args: &Update) {
     if args.cpu_quota.is_some() || args.cpu_period.is_some() {
         flags.cpus = None;
     }
-    lay(&mut flags.cpus, &args.cpus);
-    lay(&mut flags.cpu_shares, &args.cpu_shares);
-    lay(&mut flags.cpu_quota, &args.cpu_quota);
-    lay(&mut flags.cpu_period, &args.cpu_period);
-    lay(&mut flags.cpuset_cpus, &args.cpuset_cpus);
-    lay(&mut flags.cpuset_mems, &args.cpuset_mems);
-    lay(&mut flags.pids_limit, &args.pids_limit);
-    lay(&mut flags.blkio_weight, &args.blkio_weight);
-    lay(&mut flags.restart, &args.restart);
+    lay(&mut flags.cpus, args.cpus.as_ref());
+    lay(&mut flags.cpu_shares, args.cpu_shares.as_ref());
+    lay(&mut flags.cpu_quota, args.cpu_quota.as_ref());
+    lay(&mut flags.cpu_period, args.cpu_period.as_ref());
+    lay(&mut flags.cpuset_cpus, args.cpuset_cpus.as_ref());
+    lay(&mut flags.cpuset_mems, args.cpuset_mems.as_ref());
+    lay(&mut flags.pids_limit, args.pids_limit.as_ref());
+    lay(&mut flags.blkio_weight, args.blkio_weight.as_ref());
+    lay(&mut flags.restart, args.restart.as_ref());
 }

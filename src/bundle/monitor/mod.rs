@@ -179,9 +179,9 @@ impl Monitor {
             self.log = Some(Writer::open(&self.dir.join("log"), limits)?);
         }
         if self.plan.adopt {
-            self.adopt()?
+            self.adopt()?;
         } else {
-            self.start()?
+            self.start()?;
         }
         while !matches!(self.phase, Phase::Over) {
             self.wait()?;
@@ -516,7 +516,10 @@ impl Monitor {
                     pid.as_raw_nonzero()
                 ));
             }
-            let status = raw.map_or(255, |raw| if raw & 0x7f == 0 { raw >> 8 & 0xff } else { 128 + (raw & 0x7f) });
+            let status = raw.map_or(255, |raw| match raw & 0x7f {
+                0 => raw >> 8 & 0xff,
+                signal => 128 + signal,
+            });
             self.phase = Phase::Running(Some(status));
         }
         Ok(())
@@ -561,7 +564,7 @@ impl Monitor {
         for client in &mut clients {
             client.retry();
             // Input that the program has not taken holds its sender back.
-            while !(client.attached && !self.streams.waiting.is_empty())
+            while (!client.attached || self.streams.waiting.is_empty())
                 && let Some(length) = client.receive(&mut self.buffer)
             {
                 let packet = self.buffer[..length].to_vec();

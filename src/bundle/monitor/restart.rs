@@ -7,7 +7,7 @@ use crate::container::spec::Restart;
 /// Who has run that long is taken to be well again.
 const WELL: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// How long to wait until the next start; `None` for no next start. `last` is what this function has said before, for
 /// the run that has now ended.
