@@ -13,6 +13,8 @@ mod health;
 mod oom;
 pub mod plan;
 mod restart;
+mod run;
+mod serve;
 mod stdio;
 pub mod talk;
 
@@ -26,17 +28,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 use crate::container::log::{Limits, Stream, Writer};
-use crate::container::runtime::{self, Runtime};
-use crate::container::state::{Process, State, Status, now};
+use crate::container::runtime::Runtime;
+use crate::container::state::{Process, State};
 use clients::Client;
 use health::Checker;
 use oom::Oom;
 use plan::Plan;
 use stdio::{Got, Streams};
-use talk::{End, PACKET};
+use talk::PACKET;
 
 /// The hidden word that it is called with, before the descriptors of the lock and the socket and the container's
 /// directory.
@@ -202,215 +204,6 @@ impl Monitor {
         Ok(())
     }
 
-    /// One run: what goes before the runtime, and the runtime itself.
-    fn start(&mut self) -> Result<()> {
-        self.state.status = Status::Starting;
-        (self.state.paused, self.state.process, self.state.oom, self.state.error) = (false, None, false, None);
-        self.state.health = None;
-        self.state.write(&self.dir, false)?;
-        self.runtime.forget();
-        let pid_file = self.pid_file();
-        let _ = std::fs::remove_file(&pid_file);
-        let mut command = self.runtime.command();
-        command.args(["run", "--detach", "--bundle"]).arg(&self.dir).arg("--pid-file").arg(pid_file);
-        self.streams = Streams::make(&self.plan, &mut command)?;
-        command.arg(&self.plan.id);
-        crate::sys::unblock_signals(&mut command);
-        crate::sys::die_with_us(&mut command);
-        let child = command.spawn();
-        let child = child.with_context(|| format!("starting the runtime {}", self.plan.runtime.display()))?;
-        self.phase = Phase::Starting(Pid::from_child(&child));
-        Ok(())
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.plan.run_dir.join("pid")
-    }
-
-    /// A container whose monitor was killed.
-    fn adopt(&mut self) -> Result<()> {
-        let process = self.state.process.clone().context("a container without a process cannot be adopted")?;
-        let pid = Pid::from_raw(process.pid).context("a process without a number")?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("its first process has ended")?;
-        // The descriptor may be of another that has got the number since.
-        if !process.lives() {
-            bail!("its first process has ended");
-        }
-        self.streams = Streams::find(&self.plan);
-        self.oom = Oom::of(process.pid);
-        // What was counted before has been told.
-        self.oom.again();
-        self.init = Some(Init { pid, pidfd, ours: false });
-        self.health = self.plan.health.as_ref().map(Checker::new);
-        self.phase = Phase::Running(None);
-        self.state.write(&self.dir, false)
-    }
-
-    /// The runtime has done its work.
-    fn runtime_ended(&mut self, status: i32) -> Result<()> {
-        if status != 0 {
-            return self.not_started(status);
-        }
-        let text = std::fs::read_to_string(self.pid_file()).context("the runtime has written no pid file")?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.with_context(|| format!("the runtime's pid file says {text:?}"))?;
-        self.streams.accept_terminal(&self.plan)?;
-        let early = self.ended_early.iter().find(|it| it.0 == pid).map(|it| it.1);
-        self.ended_early.clear();
-        self.phase = Phase::Running(early);
-        self.state.status = Status::Running;
-        self.state.process = Process::of(pid.as_raw_nonzero().get());
-        (self.state.started, self.state.finished) = (now(), 0);
-        self.began = Instant::now();
-        if early.is_none() {
-            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("the first process")?;
-            self.init = Some(Init { pid, pidfd, ours: true });
-            self.oom = Oom::of(pid.as_raw_nonzero().get());
-            if let Some(health) = &self.plan.health {
-                self.health = Some(Checker::new(health));
-                self.state.health =
-                    Some(crate::container::state::Health { status: "starting".to_owned(), ..Default::default() });
-            }
-        }
-        self.state.write(&self.dir, false)?;
-        self.event("start", &[]);
-        for client in &mut self.clients {
-            client.send(&[talk::STARTED]);
-        }
-        // Asked for while the runtime was at work.
-        if self.stopping.is_some() {
-            self.signal(self.plan.stop_signal);
-        }
-        Ok(())
-    }
-
-    /// The runtime could not start the program.
-    fn not_started(&mut self, status: i32) -> Result<()> {
-        let said = self.runtime.failure().or_else(|| self.said());
-        let said = said.unwrap_or_else(|| {
-            format!("the runtime {} gave status {status} and said nothing", self.plan.runtime.display())
-        });
-        self.runtime.delete();
-        let status = i32::from(runtime::status_of(&said));
-        let first = self.state.restarts == 0 && self.delay.is_none();
-        self.state.error = Some(said.clone());
-        self.state.exit = Some(status);
-        self.state.status = if first { Status::Created } else { Status::Exited };
-        // A program that cannot be started at all will not be the next time; one that has run before may.
-        let again = if first { None } else { self.next_run(status) };
-        self.over(End { status, error: Some(said), again: again.is_some() }, again)
-    }
-
-    /// A container whose first monitor was killed is started anew by a command, as by hand: what had been mounted for
-    /// it is gone with that monitor.
-    fn hand_over(&mut self) -> Result<()> {
-        self.state.status = Status::Exited;
-        self.state.write(&self.dir, true)?;
-        self.listener = None;
-        runtime::remove_run_dir(&self.plan.run_dir);
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("--root").arg(&self.plan.store).arg("--runtime").arg(&self.plan.runtime);
-        command.args(["--storage-driver", if self.plan.vfs { "vfs" } else { "overlay" }, "start", &self.plan.id]);
-        crate::sys::unblock_signals(&mut command);
-        // The lock is closed by this; it is never taken by two at once.
-        Err(std::os::unix::process::CommandExt::exec(&mut command).into())
-    }
-
-    /// What the runtime wrote where the program would have.
-    fn said(&mut self) -> Option<String> {
-        let source = self.streams.sources.iter().find(|it| it.kind == talk::ERROR)?;
-        let Got::Bytes(count) = source.read(&mut self.buffer) else { return None };
-        let text = String::from_utf8_lossy(&self.buffer[1..=count]);
-        text.lines().rev().find(|it| !it.trim().is_empty()).map(|it| it.trim().to_owned())
-    }
-
-    /// The first process has ended and its output is read.
-    fn ended(&mut self, status: i32) -> Result<()> {
-        if let Some(health) = &mut self.health {
-            health.stop();
-        }
-        (self.health, self.init) = (None, None);
-        if self.oom.again() {
-            self.oom_noticed()?;
-        }
-        self.oom = Oom::default();
-        (self.state.exit, self.state.finished) = (Some(status), now());
-        (self.state.paused, self.held) = (false, false);
-        self.state.status = Status::Exited;
-        let again = self.next_run(status);
-        if again.is_some() {
-            self.state.status = Status::Restarting;
-        }
-        // Nobody asks for the status of what is removed in a moment.
-        self.state.write(&self.dir, !self.plan.remove)?;
-        let text = status.to_string();
-        self.event("die", &[("exitCode", &text)]);
-        self.runtime.delete();
-        self.over(End { status, error: None, again: again.is_some() }, again)
-    }
-
-    /// After how long the container is started anew, if it is.
-    fn next_run(&mut self, status: i32) -> Option<Duration> {
-        if self.stopping.is_some() || self.plan.remove {
-            return None;
-        }
-        let delay = restart::delay(self.plan.restart, status, self.state.restarts, self.began.elapsed(), self.delay);
-        self.delay = delay;
-        delay
-    }
-
-    /// The end of one run; of the monitor's work too where there is no next one.
-    fn over(&mut self, end: End, again: Option<Duration>) -> Result<()> {
-        self.streams = Streams::default();
-        if let Some(delay) = again {
-            self.state.status = Status::Restarting;
-            self.state.write(&self.dir, false)?;
-            self.phase = Phase::Waiting(Instant::now() + delay);
-        } else {
-            self.stopping = None;
-            self.state.write(&self.dir, !self.plan.remove)?;
-            self.phase = Phase::Over;
-        }
-        for client in &mut self.clients {
-            client.tell(&end);
-        }
-        Ok(())
-    }
-
-    /// The last steps. What is told is told when the sockets close: by then nothing is left to wait for.
-    fn leave(&mut self) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.clients.iter().any(|it| it.is_stuck() && !it.is_gone()) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-            self.clients.iter_mut().for_each(Client::retry);
-        }
-        self.listener = None;
-        runtime::remove_run_dir(&self.plan.run_dir);
-        if self.plan.remove
-            && let Err(error) = crate::container::remove::by_monitor(&self.plan)
-        {
-            // The next command does it.
-            self.state.error = Some(format!("removing it: {error:#}"));
-            let _ = self.state.write(&self.dir, false);
-        }
-    }
-
-    /// Something that we count on is not there: nothing may stay half done.
-    fn give_up(&mut self, error: &anyhow::Error) {
-        self.runtime.delete();
-        let error = format!("{error:#}");
-        self.state.status = if self.state.started == 0 { Status::Created } else { Status::Exited };
-        self.state.exit = Some(i32::from(runtime::FAILED));
-        self.state.error = Some(error.clone());
-        self.state.finished = now();
-        let _ = self.state.write(&self.dir, true);
-        let end = End { status: i32::from(runtime::FAILED), error: Some(error), again: false };
-        for client in &mut self.clients {
-            client.tell(&end);
-        }
-        self.leave();
-    }
-
     fn event(&self, action: &str, more: &[(&str, &str)]) {
         let mut attributes = vec![("name", self.plan.name.as_str()), ("image", self.plan.image.as_str())];
         attributes.extend_from_slice(more);
@@ -551,126 +344,6 @@ impl Monitor {
             }
         }
         Ok(())
-    }
-
-    /// New clients, and what the old ones say.
-    fn serve_clients(&mut self) {
-        while let Some(listener) = &self.listener
-            && let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
-        {
-            self.clients.push(Client::new(socket));
-        }
-        let mut clients = std::mem::take(&mut self.clients);
-        for client in &mut clients {
-            client.retry();
-            // Input that the program has not taken holds its sender back.
-            while (!client.attached || self.streams.waiting.is_empty())
-                && let Some(length) = client.receive(&mut self.buffer)
-            {
-                let packet = self.buffer[..length].to_vec();
-                self.obey(client, packet[0], &packet[1..]);
-            }
-            if client.is_gone() && client.first && client.attached && self.plan.input_once {
-                self.streams.ending = true;
-                self.streams.feed();
-            }
-        }
-        clients.retain(|it| !it.is_gone());
-        if self.held && !clients.iter().any(|it| it.holds) {
-            self.held = false;
-            if !self.state.paused {
-                let _ = self.runtime.run(&["resume", &self.plan.id]);
-            }
-        }
-        self.clients = clients;
-        self.streams.feed();
-    }
-
-    fn obey(&mut self, client: &mut Client, kind: u8, bytes: &[u8]) {
-        match (kind, bytes) {
-            (talk::ATTACH, _) => (client.attached, client.lossless) = (true, bytes == b"1"),
-            (talk::INPUT, _) if self.plan.input && !self.streams.ending => {
-                self.streams.waiting.extend_from_slice(bytes);
-                self.streams.feed();
-            }
-            (talk::INPUT_END, _) if self.plan.input_once && client.first => {
-                self.streams.ending = true;
-                self.streams.feed();
-            }
-            (talk::SIZE, [a, b, c, d]) => {
-                let (rows, columns) = (u16::from_le_bytes([*a, *b]), u16::from_le_bytes([*c, *d]));
-                self.plan.size = Some((rows, columns));
-                self.streams.resize(rows, columns);
-            }
-            (talk::SIGNAL, [signal]) => self.signal(i32::from(*signal)),
-            (talk::PAUSED, [paused]) => {
-                self.state.paused = *paused == b'1';
-                let _ = self.state.write(&self.dir, false);
-            }
-            (talk::HOLD, _) => {
-                let held = self.hold(client);
-                let mut answer = vec![talk::HELD];
-                answer.extend(held.err().map(|it| format!("{it:#}")).unwrap_or_default().as_bytes());
-                client.send(&answer);
-            }
-            (talk::STOP, _) => {
-                if let Ok(stop) = serde_json::from_slice(bytes) {
-                    let _ = self.stop(&stop, true);
-                }
-            }
-            (talk::CHANGE, _) => {
-                if let Ok(change) = serde_json::from_slice::<talk::Change>(bytes) {
-                    self.plan.restart = change.restart.unwrap_or(self.plan.restart);
-                    self.plan.name = change.name.unwrap_or_else(|| std::mem::take(&mut self.plan.name));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Freezes the container while a client reads its files. What is frozen already is left as it is.
-    fn hold(&mut self, client: &mut Client) -> Result<()> {
-        if !matches!(self.phase, Phase::Running(None)) {
-            bail!("it is not running just now");
-        }
-        if !self.state.paused && !self.held {
-            self.runtime.run(&["pause", &self.plan.id])?;
-        }
-        (client.holds, self.held) = (true, true);
-        Ok(())
-    }
-
-    /// Sends the first process a signal.
-    fn signal(&self, signal: i32) {
-        if let Some(init) = &self.init {
-            crate::sys::send_signal(&init.pidfd, signal);
-        }
-    }
-
-    fn stop(&mut self, stop: &talk::Stop, by_hand: bool) -> Result<()> {
-        if by_hand && !self.state.stopped {
-            self.state.stopped = true;
-            self.state.write(&self.dir, false)?;
-        }
-        let seconds = stop.timeout.unwrap_or(self.plan.stop_timeout);
-        let kill = u64::try_from(seconds).ok().and_then(|it| Instant::now().checked_add(Duration::from_secs(it)));
-        self.stopping = Some(Stopping { kill, killed: false });
-        if let Phase::Waiting(_) = self.phase {
-            let status = self.state.exit.unwrap_or(0);
-            self.state.status = Status::Exited;
-            return self.over(End { status, error: None, again: false }, None);
-        }
-        self.signal(stop.signal.unwrap_or(self.plan.stop_signal));
-        self.thaw();
-        Ok(())
-    }
-
-    /// A frozen container does not take its signals.
-    fn thaw(&mut self) {
-        if (self.state.paused || self.held) && self.runtime.run(&["resume", &self.plan.id]).is_ok() {
-            (self.state.paused, self.held) = (false, false);
-            let _ = self.state.write(&self.dir, false);
-        }
     }
 
     /// From the container to the log and to who is attached.
