@@ -20,7 +20,8 @@ impl Random {
 /// The directories of cgroups that have a container's id in their name.
 fn cgroups(id: &str) -> Vec<String> {
     let out = sh(&format!("find /sys/fs/cgroup -maxdepth 3 -type d -name 'bundle-{id}' 2>/dev/null || true"));
-    out.lines().map(str::to_owned).collect()
+    // Where a hierarchy is not mounted, a runtime may have made a mere directory.
+    out.lines().filter(|it| std::path::Path::new(it).join("cgroup.procs").exists()).map(str::to_owned).collect()
 }
 
 /// The processes in them.

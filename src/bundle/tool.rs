@@ -43,7 +43,7 @@ impl Tool {
     pub fn of_plan(plan: &Plan) -> Self {
         Self {
             root: plan.store.clone(),
-            driver: if plan.vfs { Driver::Vfs } else { Driver::Overlay },
+            driver: plan.driver,
             runtime: plan.runtime.clone(),
             plain_user: plan.plain_user,
             store: OnceCell::new(),

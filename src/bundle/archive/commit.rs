@@ -35,7 +35,7 @@ pub struct Commit<'a> {
 
 /// Makes the image; its id. With `SOURCE_DATE_EPOCH` the same changes give the same image.
 pub fn commit(tool: &Tool, commit: &Commit<'_>) -> Result<Digest> {
-    if tool.driver != Driver::Overlay {
+    if commit.container.driver(tool) != Driver::Overlay {
         bail!(
             "with --storage-driver vfs it is not known what a container has changed: `bundle export` and `bundle import` make an image of all its files"
         );

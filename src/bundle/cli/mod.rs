@@ -10,6 +10,7 @@ pub mod watch;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use flags::Flags;
 
@@ -39,7 +40,8 @@ pub struct Global {
 }
 
 /// How layers become one root file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Driver {
     /// Stacked by the kernel.
     Overlay,

@@ -96,8 +96,8 @@ fn container_document(tool: &Tool, container: &Container, size: bool) -> Result<
         "ImageName": container.image_name,
         "LogPath": dir.join("log"),
         "Directory": dir,
-        "Driver": if tool.driver == Driver::Overlay { "overlay" } else { "vfs" },
-        "Runtime": tool.runtime,
+        "Driver": if container.driver(tool) == Driver::Overlay { "overlay" } else { "vfs" },
+        "Runtime": container.runtime(tool).program,
         "Config": {
             "Hostname": flags.hostname.as_deref().unwrap_or(container.short()),
             "Domainname": flags.domainname.clone().unwrap_or_default(),

@@ -129,6 +129,8 @@ fn register(
         command: command.to_vec(),
         mounts,
         image: config.config,
+        runtime: Some(tool.runtime.clone()),
+        driver: Some(tool.driver),
         interactive: args.interactive,
         input_once: args.interactive && !detached,
     };

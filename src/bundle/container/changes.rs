@@ -26,7 +26,7 @@ pub fn list(tool: &Tool, container: &Container) -> Result<Vec<(char, String)>> {
 
 /// The directory with what the container has written.
 pub fn upper(tool: &Tool, container: &Container) -> Result<OwnedFd> {
-    if tool.driver != Driver::Overlay {
+    if container.driver(tool) != Driver::Overlay {
         bail!(
             "with --storage-driver vfs it is not known what a container has changed: `bundle export` and `bundle import` make an image of all its files"
         );

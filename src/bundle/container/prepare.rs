@@ -83,7 +83,7 @@ fn mount(tool: &Tool, container: &Container, mapped: Option<&Mapped>) -> Result<
     crate::namespace::own_mounts()?;
     let open = |flags| rustix::fs::open(&rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let target: OwnedFd = open(OFlags::RDONLY)?;
-    match tool.driver {
+    match container.driver(tool) {
         Driver::Overlay => stack(tool, container, &layers, target.as_fd(), mapped)?,
         Driver::Vfs => {
             // What was copied for the first start is the container's own by now.
@@ -154,7 +154,7 @@ pub fn with_volumes(tool: &Tool, container: &Container) -> Result<OwnedFd> {
 /// The files of a container that does not run, mounted for us alone. Its lock must be held.
 pub fn open_rootfs(tool: &Tool, container: &Container) -> Result<OwnedFd> {
     let rootfs = container.dir(tool)?.join("rootfs");
-    if tool.driver == Driver::Overlay {
+    if container.driver(tool) == Driver::Overlay {
         return mount(tool, container, None).and_then(|root| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(rustix::fs::openat(root, ".", flags, Mode::empty())?)

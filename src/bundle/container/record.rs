@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::runtime::Runtime;
 use super::{ids, state};
+use crate::cli::Driver;
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
 use crate::store::{Image, Store};
@@ -26,6 +28,10 @@ pub struct Settings {
     pub mounts: Vec<volume::Mount>,
     /// The image's configuration when the container was made.
     pub image: Execution,
+    /// The OCI runtime that runs it, and how its layers become one: those of the command that made it.
+    pub runtime: Option<PathBuf>,
+    /// See `runtime`.
+    pub driver: Option<Driver>,
     /// Whether the program gets an input.
     pub interactive: bool,
     /// Whether that ends with the first client's.
@@ -97,7 +103,13 @@ impl Container {
 
     /// The runtime, as this container sees it.
     pub fn runtime(&self, tool: &Tool) -> Runtime {
-        Runtime { program: tool.runtime.clone(), run_dir: self.run_dir(tool), id: self.id.clone() }
+        let program = self.settings.runtime.as_ref().unwrap_or(&tool.runtime).clone();
+        Runtime { program, run_dir: self.run_dir(tool), id: self.id.clone() }
+    }
+
+    /// How its layers become one.
+    pub fn driver(&self, tool: &Tool) -> Driver {
+        self.settings.driver.unwrap_or(tool.driver)
     }
 
     /// Its id as people read it.
@@ -203,7 +215,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
 }
 
 fn insert(store: &Store, it: &Container, plain_user: bool) -> Result<()> {
-    let settings = serde_json::to_string(&it.settings)?;
+    let settings = row(&it.settings)?;
     store.write(|db| {
         name_is_free(db, &it.name)?;
         // Removed since we looked? The row holds them from now on.
@@ -219,6 +231,21 @@ fn insert(store: &Store, it: &Container, plain_user: bool) -> Result<()> {
         ids::lease(db, &it.id, &ids::wanted(&it.settings.flags, plain_user)?)?;
         volume::claim(db, &it.id, &it.settings.mounts)
     })
+}
+
+/// Settings as the row has them: what was not asked for is left out, which is most of it.
+fn row(settings: &Settings) -> Result<String> {
+    let mut value = serde_json::to_value(settings)?;
+    for part in ["flags", "image"] {
+        if let Value::Object(fields) = &mut value[part] {
+            fields.retain(|_, it| match it {
+                Value::Null | Value::Bool(false) => false,
+                Value::Array(list) => !list.is_empty(),
+                _ => true,
+            });
+        }
+    }
+    Ok(serde_json::to_string(&value)?)
 }
 
 fn name_is_free(db: &rusqlite::Transaction<'_>, name: &str) -> Result<()> {
@@ -245,7 +272,7 @@ pub fn rename(store: &Store, id: &str, name: &str) -> Result<()> {
 
 /// Keeps new settings of a container.
 pub fn update(store: &Store, id: &str, settings: &Settings) -> Result<()> {
-    let settings = serde_json::to_string(settings)?;
+    let settings = row(settings)?;
     store.write(|db| {
         db.execute("UPDATE containers SET settings = ?2 WHERE id = ?1", [id, &settings])?;
         Ok(())
@@ -260,4 +287,34 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
         bail!("{what} {name:?}: 2 to 128 letters, digits, '_', '.' and '-', the first a letter or a digit");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_all_that_was_asked_for() {
+        let mut settings = Settings { command: vec![String::new()], interactive: true, ..Settings::default() };
+        settings.flags.entrypoint = Some(String::new());
+        settings.flags.network = "none".to_owned();
+        settings.flags.read_only = true;
+        settings.flags.pids_limit = Some(0);
+        settings.image.env = vec!["A=".to_owned()];
+        settings.image.volumes = Some([("/data".to_owned(), serde_json::json!({}))].into());
+        settings.image.labels = Some([("empty".to_owned(), String::new())].into());
+        let row = row(&settings).unwrap();
+        assert!(row.len() < 400, "{row}");
+        assert_eq!(serde_json::from_str::<Settings>(&row).unwrap(), settings);
+    }
+
+    #[test]
+    fn names() {
+        for good in ["ab", "a_b", "1.2-3", &"x".repeat(128)] {
+            assert!(check_name("--name", good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "-a", ".a", "a b", "a/b", "ä1", &"x".repeat(129)] {
+            assert!(check_name("--name", bad).is_err(), "{bad}");
+        }
+    }
 }

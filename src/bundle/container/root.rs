@@ -34,7 +34,7 @@ pub fn without_mounts(tool: &Tool, container: &Container) -> Result<(OwnedFd, Op
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Some(monitor) = monitor {
         // Mounted in the monitor's mount namespace, copied for all to see otherwise.
-        let seen = match tool.driver {
+        let seen = match container.driver(tool) {
             Driver::Overlay => format!("/proc/{}/root{}", monitor.pid, dir.display()),
             Driver::Vfs => dir.display().to_string(),
         };

@@ -12,7 +12,6 @@ use super::record::{self, Container};
 use super::spec::{self, Restart};
 use super::state::{State, Status, now, try_lock};
 use super::{remove, start};
-use crate::cli::Driver;
 use crate::tool::Tool;
 
 /// How long a monitor may take to notice that its container has ended.
@@ -135,8 +134,7 @@ fn is_locked(dir: &Path) -> bool {
 /// Runs `bundle start` of ourselves: each container's root is mounted in a mount namespace of its own.
 pub fn start_by_child(tool: &Tool, id: &str) -> Result<String> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--root").arg(tool.store()?.root()).arg("--runtime").arg(&tool.runtime);
-    command.args(["--storage-driver", if tool.driver == Driver::Vfs { "vfs" } else { "overlay" }]);
+    command.arg("--root").arg(tool.store()?.root());
     command.args(["start", id]).stdin(Stdio::null());
     let output = command.output().context("starting a bundle of our own")?;
     if !output.status.success() {

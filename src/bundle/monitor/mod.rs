@@ -191,7 +191,7 @@ impl Monitor {
             self.serve_clients();
             self.copy_output();
             if self.oom.rang().is_some() && self.oom.again() {
-                self.oom_noticed()?;
+                self.oom_noticed();
             }
             self.keep_time()?;
             if let Phase::Running(Some(status)) = self.phase
@@ -210,10 +210,26 @@ impl Monitor {
         crate::events::append(&self.plan.store, crate::events::Kind::Container, action, &self.plan.id, &attributes);
     }
 
-    fn oom_noticed(&mut self) -> Result<()> {
+    fn oom_noticed(&mut self) {
         self.state.oom = true;
         self.event("oom", &[]);
-        self.state.write(&self.dir, false)
+        self.note();
+    }
+
+    /// Writes the state down for others to see. Where the disk is full the container goes on all the same.
+    fn note(&self) {
+        let _ = self.state.write(&self.dir, false);
+    }
+
+    /// Writes it down for good: nobody is told of an end before. On a full disk it waits for room, but not for ever.
+    fn keep(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            match self.state.write(&self.dir, !self.plan.remove) {
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+                written => return written,
+            }
+        }
     }
 
     /// Waits until there is something to do.
@@ -337,7 +353,7 @@ impl Monitor {
             let before = health.status.clone();
             if checker.ended(pid, status, plan, health) {
                 let action = (before != health.status).then(|| format!("health_status: {}", health.status));
-                self.state.write(&self.dir, false)?;
+                self.note();
                 if let Some(action) = action {
                     self.event(&action, &[]);
                 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cli::Driver;
 use crate::container::spec::{self, LogOptions, Restart};
 
 /// The plan's name in the container's directory.
@@ -22,8 +23,8 @@ pub struct Plan {
     pub image: String,
     /// Where the store is.
     pub store: PathBuf,
-    /// Whether the store copies layers.
-    pub vfs: bool,
+    /// How layers become one.
+    pub driver: Driver,
     /// Whether we are in a plain user's namespace.
     pub plain_user: bool,
     /// Where sockets, FIFOs and the runtime's state lie.

@@ -21,7 +21,7 @@ impl Monitor {
         self.state.status = Status::Starting;
         (self.state.paused, self.state.process, self.state.oom, self.state.error) = (false, None, false, None);
         self.state.health = None;
-        self.state.write(&self.dir, false)?;
+        self.note();
         self.runtime.forget();
         let pid_file = self.pid_file();
         let _ = std::fs::remove_file(&pid_file);
@@ -57,7 +57,8 @@ impl Monitor {
         self.init = Some(Init { pid, pidfd, ours: false });
         self.health = self.plan.health.as_ref().map(Checker::new);
         self.phase = Phase::Running(None);
-        self.state.write(&self.dir, false)
+        self.note();
+        Ok(())
     }
 
     /// The runtime has done its work.
@@ -86,7 +87,7 @@ impl Monitor {
                     Some(crate::container::state::Health { status: "starting".to_owned(), ..Default::default() });
             }
         }
-        self.state.write(&self.dir, false)?;
+        self.note();
         self.event("start", &[]);
         for client in &mut self.clients {
             client.send(&[talk::STARTED]);
@@ -119,12 +120,11 @@ impl Monitor {
     /// it is gone with that monitor.
     pub(super) fn hand_over(&mut self) -> Result<()> {
         self.state.status = Status::Exited;
-        self.state.write(&self.dir, true)?;
+        self.keep()?;
         self.listener = None;
         runtime::remove_run_dir(&self.plan.run_dir);
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("--root").arg(&self.plan.store).arg("--runtime").arg(&self.plan.runtime);
-        command.args(["--storage-driver", if self.plan.vfs { "vfs" } else { "overlay" }, "start", &self.plan.id]);
+        command.arg("--root").arg(&self.plan.store).args(["start", &self.plan.id]);
         crate::sys::unblock_signals(&mut command);
         // The lock is closed by this; it is never taken by two at once.
         Err(std::os::unix::process::CommandExt::exec(&mut command).into())
@@ -145,7 +145,7 @@ impl Monitor {
         }
         (self.health, self.init) = (None, None);
         if self.oom.again() {
-            self.oom_noticed()?;
+            self.oom_noticed();
         }
         self.oom = Oom::default();
         (self.state.exit, self.state.finished) = (Some(status), now());
@@ -156,7 +156,7 @@ impl Monitor {
             self.state.status = Status::Restarting;
         }
         // Nobody asks for the status of what is removed in a moment.
-        self.state.write(&self.dir, !self.plan.remove)?;
+        self.keep()?;
         let text = status.to_string();
         self.event("die", &[("exitCode", &text)]);
         self.runtime.delete();
@@ -178,11 +178,11 @@ impl Monitor {
         self.streams = Streams::default();
         if let Some(delay) = again {
             self.state.status = Status::Restarting;
-            self.state.write(&self.dir, false)?;
+            self.note();
             self.phase = Phase::Waiting(Instant::now() + delay);
         } else {
             self.stopping = None;
-            self.state.write(&self.dir, !self.plan.remove)?;
+            self.keep()?;
             self.phase = Phase::Over;
         }
         for client in &mut self.clients {
@@ -205,7 +205,7 @@ impl Monitor {
         {
             // The next command does it.
             self.state.error = Some(format!("removing it: {error:#}"));
-            let _ = self.state.write(&self.dir, false);
+            self.note();
         }
     }
 
@@ -217,7 +217,7 @@ impl Monitor {
         self.state.exit = Some(i32::from(runtime::FAILED));
         self.state.error = Some(error.clone());
         self.state.finished = now();
-        let _ = self.state.write(&self.dir, true);
+        let _ = self.keep();
         let end = End { status: i32::from(runtime::FAILED), error: Some(error), again: false };
         for client in &mut self.clients {
             client.tell(&end);

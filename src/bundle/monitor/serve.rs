@@ -62,7 +62,7 @@ impl Monitor {
             (talk::SIGNAL, [signal]) => self.signal(i32::from(*signal)),
             (talk::PAUSED, [paused]) => {
                 self.state.paused = *paused == b'1';
-                let _ = self.state.write(&self.dir, false);
+                self.note();
             }
             (talk::HOLD, _) => {
                 let held = self.hold(client);
@@ -107,7 +107,7 @@ impl Monitor {
     pub(super) fn stop(&mut self, stop: &talk::Stop, by_hand: bool) -> Result<()> {
         if by_hand && !self.state.stopped {
             self.state.stopped = true;
-            self.state.write(&self.dir, false)?;
+            self.note();
         }
         let seconds = stop.timeout.unwrap_or(self.plan.stop_timeout);
         let kill = u64::try_from(seconds).ok().and_then(|it| Instant::now().checked_add(Duration::from_secs(it)));
@@ -126,7 +126,7 @@ impl Monitor {
     pub(super) fn thaw(&mut self) {
         if (self.state.paused || self.held) && self.runtime.run(&["resume", &self.plan.id]).is_ok() {
             (self.state.paused, self.held) = (false, false);
-            let _ = self.state.write(&self.dir, false);
+            self.note();
         }
     }
 }
