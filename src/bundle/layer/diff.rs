@@ -41,17 +41,19 @@ pub struct DiffOptions {
 /// It is an error if overlayfs left files without their content or directories that mean others (`metacopy`,
 /// `redirect_dir`): [`mount`](super::overlay::mount) turns both off.
 pub fn diff(upper: BorrowedFd, out: &mut dyn Write, options: &DiffOptions) -> Result<()> {
-    Writer { root: upper, archive: Archive::new(out), options: Some(options), linked: HashMap::new() }.from(b"", b".")
+    Writer { root: upper, archive: Archive::new(out), options: Some(options), linked: HashMap::new() }
+        .from(b"", None, b".")
 }
 
 /// Writes a whole tree as it is: for `export` and archives of root file systems.
 pub fn archive(root: BorrowedFd, out: &mut dyn Write) -> Result<()> {
-    tree(root, b"", b".", out)
+    tree(root, b"", FileType::Directory, b".", out)
 }
 
-/// Writes what is at a path below a root as it is, under a name in the archive. What goes away meanwhile is left out.
-pub fn tree(root: BorrowedFd, path: &[u8], name: &[u8], out: &mut dyn Write) -> Result<()> {
-    Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.from(path, name)
+/// Writes what is at a path below a root as it is, under a name in the archive; `kind`: as what it was found there.
+/// What goes away meanwhile is left out.
+pub fn tree(root: BorrowedFd, path: &[u8], kind: FileType, name: &[u8], out: &mut dyn Write) -> Result<()> {
+    Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.from(path, Some(kind), name)
 }
 
 /// Whether a file or directory of a tree has nothing in it.
@@ -83,8 +85,12 @@ struct Next {
 }
 
 impl Writer<'_> {
-    fn from(mut self, path: &[u8], name: &[u8]) -> Result<()> {
+    fn from(mut self, path: &[u8], kind: Option<FileType>, name: &[u8]) -> Result<()> {
         let stat = rustix::fs::fstat(fs::open(self.root, path, OFlags::PATH)?)?;
+        // A link in the place of what a link was followed to would lead whoever unpacks it elsewhere.
+        if kind.is_some_and(|kind| kind != fs::kind(&stat)) {
+            bail!("{}: something else was put there just now", shown(path));
+        }
         // A stack, so that no depth of the tree is a depth of calls.
         let mut ahead = vec![Next { path: path.to_vec(), name: name.to_vec(), stat: Some(stat) }];
         while let Some(next) = ahead.pop() {

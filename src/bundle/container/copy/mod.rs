@@ -89,6 +89,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// What is to be copied.
 struct Source {
     place: Place,
+    kind: FileType,
     directory: bool,
     /// As it is called in an archive; `.` for what is in a directory only.
     name: Vec<u8>,
@@ -108,11 +109,11 @@ impl Source {
         // Only what is in the directory.
         let contents = path.is_empty() || side.path.ends_with(b"/.");
         let name = if contents { b".".to_vec() } else { last(&path).to_vec() };
-        Ok(Self { place, directory, name })
+        Ok(Self { place, kind, directory, name })
     }
 
     fn pack(&self, name: &[u8], out: &mut dyn Write) -> Result<()> {
-        diff::tree(self.place.directory.as_fd(), &self.place.name, name, out)
+        diff::tree(self.place.directory.as_fd(), &self.place.name, self.kind, name, out)
     }
 }
 
