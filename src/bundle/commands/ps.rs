@@ -108,7 +108,7 @@ impl Filter {
                 Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
                 None => Self::Label(owned, None),
             },
-            "status" => Self::Status(one_of(&["created", "running", "paused", "restarting", "exited"])?),
+            "status" => Self::Status(one_of(&["created", "starting", "running", "paused", "restarting", "exited"])?),
             "exited" => Self::Exited(value.parse().ok().with_context(|| format!("--filter {text:?}: no exit status"))?),
             "ancestor" => Self::Ancestor(owned, tool.store()?.look_up(value)?.map(|it| it.digest.to_string())),
             "before" => Self::Before(created(value)?),

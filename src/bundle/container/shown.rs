@@ -6,12 +6,13 @@ use super::record::Container;
 use super::state::{State, Status};
 use crate::output;
 
-/// `created`, `running`, `paused`, `restarting` or `exited`.
+/// `created`, `starting`, `running`, `paused`, `restarting` or `exited`.
 pub fn state(state: &State) -> &'static str {
     match state.status {
         Status::Created => "created",
-        Status::Starting | Status::Running if state.paused => "paused",
-        Status::Starting | Status::Running => "running",
+        Status::Starting => "starting",
+        Status::Running if state.paused => "paused",
+        Status::Running => "running",
         Status::Restarting => "restarting",
         Status::Exited => "exited",
     }
