@@ -19,9 +19,10 @@ impl Random {
 
 /// The directories of cgroups that have a container's id in their name.
 fn cgroups(id: &str) -> Vec<String> {
-    let out = sh(&format!("find /sys/fs/cgroup -maxdepth 3 -type d -name 'bundle-{id}' 2>/dev/null || true"));
-    // Where a hierarchy is not mounted, a runtime may have made a mere directory.
-    out.lines().filter(|it| std::path::Path::new(it).join("cgroup.procs").exists()).map(str::to_owned).collect()
+    let out = sh(&format!(
+        "find /sys/fs/cgroup -maxdepth 3 -type d -name 'bundle-{id}' \\( -fstype cgroup -o -fstype cgroup2 \\) 2>/dev/null || true"
+    ));
+    out.lines().map(str::to_owned).collect()
 }
 
 /// The processes in them.
@@ -49,22 +50,34 @@ fn kill_now(pid: i32) {
 /// What `ps` says is what is: a container that runs has a process, one that does not has none.
 #[track_caller]
 fn is_true(bed: &Bed, what: &str) {
-    let list = bed.run(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]).ok().out;
-    for line in list.lines() {
-        let (id, state) = line.split_once(' ').unwrap();
-        match state {
-            "running" | "paused" => {
-                let pid = bed.inspect(id, ".State.Pid");
-                assert!(
-                    processes(id).contains(&pid.parse().unwrap_or(-1)) || bed.inspect(id, ".State.Status") != state,
-                    "{what}: {line} {pid} {:?}",
-                    processes(id)
-                );
-            }
-            "exited" | "created" => assert!(processes(id).is_empty(), "{what}: {line}: {:?}", processes(id)),
-            _ => {}
+    let list = || bed.run(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]).ok().out;
+    let lie = |text: &str| {
+        text.lines().find_map(|line| {
+            let (id, state) = line.split_once(' ').unwrap();
+            let there = processes(id);
+            let wrong = match state {
+                "running" | "paused" => there.is_empty(),
+                "exited" | "created" => !there.is_empty(),
+                _ => false,
+            };
+            wrong.then(|| format!("{what}: {line}: {there:?}"))
+        })
+    };
+    // Somebody may still be at work for a killed command: only what stays so is a lie.
+    for _ in 0..20 {
+        let text = list();
+        match lie(&text) {
+            None => return,
+            Some(lie) if text == list() && self::list_is_stable(&list, &text) => panic!("{lie}"),
+            Some(_) => {}
         }
     }
+    panic!("{what}: it does not come to rest: {}", list());
+}
+
+fn list_is_stable(list: &dyn Fn() -> String, text: &str) -> bool {
+    std::thread::sleep(Duration::from_millis(300));
+    list() == text
 }
 
 #[test]

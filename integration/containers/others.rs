@@ -8,7 +8,7 @@ fn all_with(runtime: &str) {
     if crate::bed::runtime().is_some() {
         return;
     }
-    let script = "! test -d /sys/fs/cgroup/memory || umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+    let script = "test ! -d /sys/fs/cgroup/memory || mount -t tmpfs none /sys/fs/cgroup/unified; exec \"$@\"";
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", script, "sh"])
         .arg(std::env::current_exe().unwrap())
