@@ -3,7 +3,6 @@
 
 pub mod containers;
 pub mod flags;
-pub mod moment;
 pub mod volume;
 pub mod watch;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cli::moment;
+use super::moment;
 use crate::cli::watch::Events;
 use crate::events::{self, Filters, Query};
 use crate::output;

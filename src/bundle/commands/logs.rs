@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
-use crate::cli::moment;
+use super::moment;
 use crate::cli::watch::Logs;
 use crate::container::log::{self, Options};
 use crate::container::{record, settle, spec};

@@ -17,6 +17,7 @@ mod load;
 mod login;
 mod logs;
 mod manifest;
+mod moment;
 mod prune;
 mod ps;
 mod pull;
