@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::bed::{Bed, kill, read_until, until};
+use crate::bed::{Bed, kill, names, read_until, until};
 use crate::harness::sh;
 
 #[test]
@@ -239,17 +239,26 @@ fn attach_by_several_and_detach_by_keys() {
         let words = [&["attach"], flags, &["aa"]].concat();
         bed.command(&words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     };
+    // An attach takes a moment: until the monitor has one more socket, and has read what it is for.
+    let monitor = format!("/proc/{}/fd", bed.monitor("aa"));
+    let sockets = || names(monitor.as_ref()).len();
+    let before = sockets();
+    let attached = |count: usize| {
+        until("they are attached", || sockets() == before + count);
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    // Both see what either is answered.
     let (mut one, mut two) = (attach(&[]), attach(&["--no-stdin"]));
-    // Both see what either is answered; an attach takes a moment.
-    std::thread::sleep(Duration::from_millis(300));
+    attached(2);
     std::io::Write::write_all(one.stdin.as_mut().unwrap(), b"first\n").unwrap();
     assert!(read_until(&mut one, "\n").contains("got first"));
     assert!(read_until(&mut two, "\n").contains("got first"));
     // One that is killed is nobody's loss, and neither is the end of one's input.
     one.kill().unwrap();
     one.wait().unwrap();
+    attached(1);
     let mut three = attach(&[]);
-    std::thread::sleep(Duration::from_millis(300));
+    attached(2);
     std::io::Write::write_all(three.stdin.as_mut().unwrap(), b"second\n").unwrap();
     assert!(read_until(&mut two, "\n").contains("got second"));
     bed.run(&["kill", "aa"]).ok();

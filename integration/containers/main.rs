@@ -7,11 +7,15 @@ mod cgroup;
 #[allow(dead_code)]
 #[path = "../images/harness.rs"]
 mod harness;
+#[allow(dead_code)]
+#[path = "../harness/guest.rs"]
+mod in_guest;
 
 mod bed;
 mod copy;
 mod faults;
 mod flags;
+mod guest;
 mod lifecycle;
 mod logs;
 mod monitor;

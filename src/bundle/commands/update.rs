@@ -25,8 +25,10 @@ fn update(tool: &Tool, args: &Update, name: &str) -> Result<()> {
     if container.remove && restart != spec::Restart::No {
         bail!("--restart: the container is removed when it ends (--rm)");
     }
+    let policy_alone = Flags { restart: settings.flags.restart.clone(), ..container.settings.flags.clone() };
     let live = settle::state(tool, &container)?.is_some_and(|it| it.live());
-    if live {
+    // A policy is the monitor's: a container that is between two runs has no limits to be changed.
+    if live && settings.flags != policy_alone {
         // The kernel may refuse; then nothing has changed.
         let resources = spec::update(&settings.flags, tool.plain_user)?;
         let path = container.run_dir(tool).join("resources.json");

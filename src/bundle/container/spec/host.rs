@@ -117,9 +117,10 @@ impl Cgroups {
                 found.v1.push((names, directories));
             } else if kind == "cgroup2" {
                 let mut directories = below(&path);
-                let own = own_directory(own, &path, str::is_empty).unwrap_or_else(|| path.clone());
-                directories.push(own.clone());
-                found.v2 = Some((read_words(&path.join("cgroup.controllers")), directories, own));
+                let own = own_directory(own, &path, str::is_empty);
+                directories.extend(own.clone());
+                let known = read_words(&path.join("cgroup.controllers"));
+                found.v2 = Some((known, directories, own.unwrap_or(path)));
             }
         }
         found
@@ -248,6 +249,11 @@ mod tests {
         assert!(says(true, &limit("pids", &[], &["pids.max"])).contains("Delegate=pids"));
         assert_eq!(says(false, &limit("blkio", &[], &["io.max"])), "");
         assert!(host(Cgroups::default(), false).require(&memory).is_err());
+        // Who is in the root of v2 itself, which has no files of limits, where there is no other cgroup to look at.
+        std::fs::create_dir(dir.join("bare")).unwrap();
+        std::fs::write(dir.join("bare/cgroup.controllers"), "memory").unwrap();
+        let mounts = format!("21 1 0:2 / {shown}/bare rw - cgroup2 cgroup2 rw\n");
+        host(Cgroups::read(&mounts, "0::/\n"), false).require(&memory).unwrap();
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
