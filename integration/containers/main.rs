@@ -19,6 +19,7 @@ mod guest;
 mod lifecycle;
 mod logs;
 mod monitor;
+mod mydocker;
 mod others;
 mod rootless;
 mod volumes;
