@@ -147,3 +147,73 @@ fn a_hostile_container_reaches_nothing_of_the_host() {
     bed.run(&["cp", "-L", "evil:/abs/secret", &here("stolen")]).fails(1, "");
     assert!(!bed.0.path("stolen").exists());
 }
+
+/// In a container with users of its own, owners are the container's, whatever they are on the host.
+#[test]
+fn owners_are_those_of_the_containers_own_users() {
+    let bed = Bed::new("cp-users");
+    let here = |name: &str| bed.0.text(name);
+    for (name, users) in [("auto", &["--userns", "auto"][..]), ("given", &["--uidmap", "0:300000:1000"])] {
+        let script = "mkdir -p /d && echo x >/d/web && chown 33:34 /d/web && echo x >/d/root && echo x >/vol/web && \
+            chown 33:34 /vol/web && touch /ready; exec sleep 1000";
+        bed.detached(name, &[users, &["-v", &format!("{name}:/vol"), "--tmpfs", "/mem"]].concat(), script);
+        crate::bed::until("it is ready", || bed.run(&["exec", name, "test", "-e", "/ready"]).status == 0);
+        std::fs::create_dir_all(bed.0.path("in/sub")).unwrap();
+        std::fs::write(bed.0.path("in/sub/file"), "in").unwrap();
+        std::os::unix::fs::chown(bed.0.path("in/sub/file"), Some(33), Some(34)).unwrap();
+        let at = |path: &str| format!("{name}:{path}");
+        // How those see it who are in the container, which has to run for that.
+        let owners = |paths: &[&str]| {
+            let words = [&["exec", name, "stat", "-c", "%u:%g"], paths].concat();
+            bed.run(&words).ok().out.replace('\n', " ")
+        };
+        for state in ["running", "stopped"] {
+            if state == "stopped" {
+                bed.run(&["stop", "-t", "0", name]).ok();
+            }
+            // Out: as an archive, with owners, and without.
+            let list = |archive: Vec<u8>| {
+                std::fs::write(bed.0.path("list.tar"), archive).unwrap();
+                let list = sh(&format!("tar --numeric-owner -tvf {}", here("list.tar")));
+                list.lines().filter(|it| it.contains("web") || it.contains("d/root")).fold(String::new(), |all, it| {
+                    let mut words = it.split_whitespace();
+                    format!("{all}{} {}\n", words.nth(1).unwrap(), words.last().unwrap())
+                })
+            };
+            let run = |words: &[&str]| bed.command(words).output().unwrap().stdout;
+            let wanted = "0/0 d/root\n33/34 d/web\n";
+            assert_eq!(list(run(&["cp", &at("/d"), "-"])), wanted, "{name} {state}");
+            assert_eq!(list(run(&["export", name])).replace("./", ""), wanted, "{name} {state}");
+            assert_eq!(list(run(&["cp", &at("/vol"), "-"])), "33/34 vol/web\n", "{name} {state}");
+            bed.run(&["cp", "-a", &at("/d"), &here("out")]).ok();
+            let kept = std::fs::metadata(bed.0.path("out/web")).unwrap();
+            assert_eq!((kept.uid(), kept.gid()), (33, 34), "{name} {state}");
+            std::fs::remove_dir_all(here("out")).unwrap();
+            // In: root's, or whose they are, in files of its own, on a volume and, while there is one, on a tmpfs.
+            for dir in ["/srv", "/vol", "/mem", "/tmp"].iter().filter(|it| state == "running" || **it != "/mem") {
+                bed.run(&["cp", &here("in"), &at(&format!("{dir}/{state}"))]).ok();
+                bed.run(&["cp", "-a", &here("in"), &at(&format!("{dir}/{state}-kept"))]).ok();
+            }
+            if state == "stopped" {
+                bed.run(&["start", name]).ok();
+            }
+            for dir in ["/srv", "/vol", "/mem", "/tmp"].iter().filter(|it| state == "running" || **it != "/mem") {
+                let (new, kept) = (format!("{dir}/{state}"), format!("{dir}/{state}-kept/sub/file"));
+                let seen = owners(&[&new, &format!("{new}/sub"), &format!("{new}/sub/file"), &kept]);
+                assert_eq!(seen, "0:0 0:0 0:0 33:34 ", "{name} {state} {dir}");
+            }
+        }
+        // On the disk they are the container's numbers too, which a commit takes.
+        let upper = bed.0.path("store/containers").join(bed.inspect(name, ".Id")).join("upper");
+        let disk = std::fs::metadata(upper.join("tmp/running-kept/sub/file")).unwrap();
+        assert_eq!((disk.uid(), disk.gid()), (33, 34));
+    }
+    // Whom the container does not have gets nothing there, least of all as the host's root.
+    std::fs::write(bed.0.path("alien"), "x").unwrap();
+    std::os::unix::fs::chown(bed.0.path("alien"), Some(5000), Some(0)).unwrap();
+    bed.run(&["cp", "-a", &here("alien"), "given:/tmp/alien"]).fails(1, "no such id");
+    bed.run(&["cp", &here("alien"), "given:/tmp/alien"]).ok();
+    bed.run(&["rm", "-f", "auto", "given"]).ok();
+    bed.run(&["volume", "rm", "auto", "given"]).ok();
+    bed.is_clean();
+}

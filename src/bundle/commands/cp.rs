@@ -1,6 +1,5 @@
 //! `bundle cp`.
 
-use std::fs::File;
 use std::io::BufWriter;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +9,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cli::watch::Cp;
 use crate::container::copy::{Side, copy, copy_in, copy_out};
-use crate::container::{record, root, units};
+use crate::container::root::{self, Root};
+use crate::container::{record, units};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Cp) -> Result<()> {
@@ -23,23 +23,28 @@ pub fn run(tool: &Tool, args: &Cp) -> Result<()> {
             if args.destination == "-" && rustix::termios::isatty(std::io::stdout()) {
                 bail!("an archive is nothing for a terminal: redirect, or name a path");
             }
-            let (_lock, root, path) = inside(tool, name, path)?;
-            let from = Side { root: root.as_fd(), container: true, path: &path };
+            let (inside, path) = inside(tool, name, path)?;
+            let from = Side { root: inside.dir.as_fd(), container: true, ids: inside.ids.as_ref(), path: &path };
             if args.destination == "-" {
                 let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
                 return copy_out(&from, args.follow_link, &mut out);
             }
             let (root, path) = outside(&args.destination)?;
-            copy(&from, &Side { root: root.as_fd(), container: false, path: &path }, args.follow_link, args.archive)?
+            copy(
+                &from,
+                &Side { root: root.as_fd(), container: false, ids: None, path: &path },
+                args.follow_link,
+                args.archive,
+            )?
         }
         (None, Some((name, path))) => {
             let host = if args.source == "-" { None } else { Some(outside(&args.source)?) };
-            let (_lock, root, path) = inside(tool, name, path)?;
-            let to = Side { root: root.as_fd(), container: true, path: &path };
+            let (inside, path) = inside(tool, name, path)?;
+            let to = Side { root: inside.dir.as_fd(), container: true, ids: inside.ids.as_ref(), path: &path };
             match host {
-                None => copy_in(&mut std::io::stdin().lock(), &to, args.archive)?,
+                None => copy_in(&mut std::io::stdin(), &to, args.archive)?,
                 Some((root, path)) => {
-                    let from = Side { root: root.as_fd(), container: false, path: &path };
+                    let from = Side { root: root.as_fd(), container: false, ids: None, path: &path };
                     copy(&from, &to, args.follow_link, args.archive)?
                 }
             }
@@ -62,14 +67,14 @@ fn container(text: &str) -> Option<(&str, &str)> {
     text.split_once(':')
 }
 
-/// A container's root with all that is mounted there, and a path in it. It may not be started while the lock is held.
-fn inside(tool: &Tool, name: &str, path: &str) -> Result<(Option<File>, OwnedFd, Vec<u8>)> {
+/// A container's root with all that is mounted there, and a path in it.
+fn inside(tool: &Tool, name: &str, path: &str) -> Result<(Root, Vec<u8>)> {
     if path.is_empty() {
         bail!("{name}: a path behind the colon is missing; / is the container's root");
     }
-    let (root, lock) = root::with_mounts(tool, &record::find(tool.store()?, name)?)?;
+    let root = root::with_mounts(tool, &record::find(tool.store()?, name)?)?;
     let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok((lock, root, format!("{slash}{path}").into_bytes()))
+    Ok((root, format!("{slash}{path}").into_bytes()))
 }
 
 /// A path of the host from its root. That it ends like a directory's means something.

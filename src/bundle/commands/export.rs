@@ -15,8 +15,8 @@ pub fn run(tool: &Tool, args: &Export) -> Result<()> {
     if args.output.is_none() && rustix::termios::isatty(std::io::stdout()) {
         bail!("a tar is nothing for a terminal: name a file by --output, or redirect");
     }
-    let (tree, _lock) = root::without_mounts(tool, &container)?;
-    let write = |out: &mut dyn Write| diff::archive(tree.as_fd(), out);
+    let root = root::without_mounts(tool, &container)?;
+    let write = |out: &mut dyn Write| diff::archive(root.dir.as_fd(), root.ids.as_ref(), out);
     match &args.output {
         Some(path) => super::save::whole_file(path, write),
         None => write(&mut BufWriter::with_capacity(1 << 20, std::io::stdout().lock())),

@@ -77,11 +77,21 @@ impl Ids {
 
     /// Which user and group of the host two of the container are; 0 where they are none.
     pub fn on_host(&self, uid: u32, gid: u32) -> (u32, u32) {
-        let host = |ranges: &[Range], id: u32| {
-            let range = ranges.iter().find(|it| id >= it.container && id - it.container < it.count);
-            range.map_or(0, |it| it.host + (id - it.container))
+        (host(&self.uids, uid).unwrap_or(0), host(&self.gids, gid).unwrap_or(0))
+    }
+
+    /// The same, and none where one of them is none of the container's.
+    pub fn given_to(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        Some((host(&self.uids, uid)?, host(&self.gids, gid)?))
+    }
+
+    /// Which user and group of the container two of the host are, as its processes see them.
+    pub fn seen_inside(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let inside = |ranges: &[Range], id: u32| {
+            let range = ranges.iter().find(|it| id >= it.host && id - it.host < it.count);
+            range.map_or(OVERFLOW, |it| it.container + (id - it.host))
         };
-        (host(&self.uids, uid), host(&self.gids, gid))
+        (inside(&self.uids, uid), inside(&self.gids, gid))
     }
 
     /// `linux.uidMappings` and `linux.gidMappings`.
@@ -247,6 +257,15 @@ fn free(ours: &[Span], taken: &[Span], count: u64) -> Option<u64> {
     })
 }
 
+/// Who is nobody in a user namespace has this number there (/proc/sys/kernel/overflowuid).
+const OVERFLOW: u32 = 65_534;
+
+/// Which of the host's ids one of the container's is.
+fn host(ranges: &[Range], id: u32) -> Option<u32> {
+    let range = ranges.iter().find(|it| id >= it.container && id - it.container < it.count)?;
+    Some(range.host + (id - range.container))
+}
+
 fn contains(ranges: &[Range], id: u32) -> bool {
     ranges.iter().any(|it| id >= it.container && id - it.container < it.count)
 }
@@ -289,6 +308,8 @@ mod tests {
         let ids = map(&["0:100000:1000", "1000:500000:1"]).unwrap();
         assert_eq!(ids.uids, ids.gids);
         assert!(ids.check(1000, &[0, 999]).is_ok() && ids.check(1001, &[]).is_err() && ids.check(0, &[1001]).is_err());
+        assert_eq!((ids.given_to(5, 1000), ids.given_to(0, 1001)), (Some((100_005, 500_000)), None));
+        assert_eq!((ids.seen_inside(100_999, 500_000), ids.seen_inside(0, 101_000)), ((999, 1000), (65_534, 65_534)));
         assert_eq!(ids.mappings().0[1], json!({"containerID": 1000, "hostID": 500_000, "size": 1}));
         for bad in [
             &["0:1"][..],

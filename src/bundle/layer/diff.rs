@@ -19,6 +19,7 @@ use super::overlay::Overlay;
 use super::tar::LONGEST_NAME;
 use super::unpack::{OPAQUE, WHITEOUT};
 use super::{fs, join, shown};
+use crate::container::ids::Ids;
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -41,19 +42,27 @@ pub struct DiffOptions {
 /// It is an error if overlayfs left files without their content or directories that mean others (`metacopy`,
 /// `redirect_dir`): [`mount`](super::overlay::mount) turns both off.
 pub fn diff(upper: BorrowedFd, out: &mut dyn Write, options: &DiffOptions) -> Result<()> {
-    Writer { root: upper, archive: Archive::new(out), options: Some(options), linked: HashMap::new() }
+    Writer { root: upper, archive: Archive::new(out), options: Some(options), ids: None, linked: HashMap::new() }
         .from(b"", None, b".")
 }
 
-/// Writes a whole tree as it is: for `export` and archives of root file systems.
-pub fn archive(root: BorrowedFd, out: &mut dyn Write) -> Result<()> {
-    tree(root, b"", FileType::Directory, b".", out)
+/// Writes a whole tree as it is: for `export` and archives of root file systems. The numbers of its owners are those
+/// that `ids` has inside for the tree's.
+pub fn archive(root: BorrowedFd, ids: Option<&Ids>, out: &mut dyn Write) -> Result<()> {
+    tree(root, b"", FileType::Directory, b".", ids, out)
 }
 
-/// Writes what is at a path below a root as it is, under a name in the archive; `kind`: as what it was found there.
-/// What goes away meanwhile is left out.
-pub fn tree(root: BorrowedFd, path: &[u8], kind: FileType, name: &[u8], out: &mut dyn Write) -> Result<()> {
-    Writer { root, archive: Archive::new(out), options: None, linked: HashMap::new() }.from(path, Some(kind), name)
+/// Writes what is at a path below a root as it is, under a name in the archive; `kind`: as what it was found there;
+/// `ids` as with [`archive`]. What goes away meanwhile is left out.
+pub fn tree(
+    root: BorrowedFd,
+    path: &[u8],
+    kind: FileType,
+    name: &[u8],
+    ids: Option<&Ids>,
+    out: &mut dyn Write,
+) -> Result<()> {
+    Writer { root, archive: Archive::new(out), options: None, ids, linked: HashMap::new() }.from(path, Some(kind), name)
 }
 
 /// Whether a file or directory of a tree has nothing in it.
@@ -70,6 +79,8 @@ struct Writer<'a> {
     archive: Archive<&'a mut dyn Write>,
     /// None: what is special to overlayfs is not special here.
     options: Option<&'a DiffOptions>,
+    /// Whose owners the tree shows.
+    ids: Option<&'a Ids>,
     /// The first name of files with several, by inode and device.
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -142,13 +153,14 @@ impl Writer<'_> {
     }
 
     fn meta(&mut self, directory: BorrowedFd, name: &[u8], next: &Next, stat: &Stat) -> Result<Meta> {
+        let (uid, gid) = self.ids.map_or((stat.st_uid, stat.st_gid), |ids| ids.seen_inside(stat.st_uid, stat.st_gid));
         let mut meta = Meta {
             path: next.name.clone(),
             kind: EntryType::Regular,
             link: Vec::new(),
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             mtime: self.clamp(fs::times(stat).last_modification),
             size: 0,
             device: (0, 0),
@@ -190,10 +202,23 @@ impl Writer<'_> {
                 );
             }
             if fs::is_images(&xattr) {
+                let value = if xattr == b"security.capability" { self.capability(value) } else { value };
                 meta.xattrs.push((xattr, value));
             }
         }
         Ok(meta)
+    }
+
+    /// A file's capabilities that count for the tree's own root alone are those of a file that is anybody's: the kernel
+    /// has written its number into them (version 3 of the attribute, capabilities(7)).
+    fn capability(&self, value: Vec<u8>) -> Vec<u8> {
+        const REVISION_3: u8 = 3;
+        let [flags, 0, 0, REVISION_3, sets @ .., a, b, c, d] = &value[..] else { return value };
+        let owner = u32::from_le_bytes([*a, *b, *c, *d]);
+        if sets.len() != 16 || self.ids.map_or(owner, |ids| ids.seen_inside(owner, 0).0) != 0 {
+            return value;
+        }
+        [&[*flags, 0, 0, 2], sets].concat()
     }
 
     /// Puts what is in a directory on the stack, what comes first on top.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::tar::{Entry, Kind, Reader};
 use super::{fs, shown, split};
+use crate::container::ids::Ids;
 
 /// Where to, and along which links.
 pub struct Target<'a> {
@@ -24,9 +25,11 @@ pub struct Target<'a> {
 
 /// What is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Whom all belongs to; none: whom the archive says, with extended attributes as well.
     pub owner: Option<(u32, u32)>,
+    /// Whose numbers these are, where the directory shows the host's.
+    pub ids: Option<&'a Ids>,
     /// Whether devices are made, and programs run as their owner (setuid, setgid).
     pub trusted: bool,
 }
@@ -41,7 +44,7 @@ pub struct Extracted {
 }
 
 /// Extracts an archive, which is not compressed. The stream is read to its end.
-pub fn extract(stream: &mut dyn Read, target: &Target<'_>, options: &Options) -> Result<Extracted> {
+pub fn extract(stream: &mut dyn Read, target: &Target<'_>, options: &Options<'_>) -> Result<Extracted> {
     let mut reader = Reader::new(stream);
     let mut extractor = Extractor { target, options, done: Extracted::default(), open: Vec::new() };
     while let Some(entry) = reader.next()? {
@@ -54,7 +57,7 @@ pub fn extract(stream: &mut dyn Read, target: &Target<'_>, options: &Options) ->
 
 struct Extractor<'a> {
     target: &'a Target<'a>,
-    options: &'a Options,
+    options: &'a Options<'a>,
     done: Extracted,
     /// New directories around the last entry, the innermost last: they get their times when they are filled.
     open: Vec<(Vec<u8>, Timestamps)>,
@@ -152,8 +155,7 @@ impl Extractor<'_> {
 
     /// Owner before mode, mode before extended attributes: in this order none undoes another.
     fn metadata(&self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-        let (uid, gid) = self.options.owner.unwrap_or((entry.uid, entry.gid));
-        fs::set_owner(parent, name, uid, gid).with_context(|| format!("it cannot be given to {uid}:{gid}"))?;
+        self.give(parent, name, self.options.owner.unwrap_or((entry.uid, entry.gid)))?;
         if entry.kind != Kind::Symlink {
             let mode = if self.options.trusted { entry.mode } else { entry.mode & 0o1777 };
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
@@ -168,6 +170,15 @@ impl Extractor<'_> {
             }
         }
         Ok(())
+    }
+
+    fn give(&self, parent: &OwnedFd, name: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
+        let told = || format!("it cannot be given to {uid}:{gid}");
+        let on_host = match self.options.ids {
+            Some(ids) => ids.given_to(uid, gid).with_context(|| format!("{}: the container has no such id", told()))?,
+            None => (uid, gid),
+        };
+        fs::set_owner(parent, name, on_host.0, on_host.1).with_context(told)
     }
 
     /// Gives those new directories their times that the next entry is not in.
@@ -196,8 +207,8 @@ impl Extractor<'_> {
         let (above, name) = split(path);
         let above = self.parent(above)?;
         fs::plain_directory(&above, name)?;
-        if let Some((uid, gid)) = self.options.owner {
-            fs::set_owner(&above, name, uid, gid)?;
+        if let Some(owner) = self.options.owner {
+            self.give(&above, name, owner)?;
         }
         Ok(fs::base(above.as_fd(), name)?)
     }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
+use super::ids::Ids;
 use crate::layer::extract::{Extracted, Options, Target, extract, in_root};
 use crate::layer::{compress, diff};
 
@@ -26,6 +27,8 @@ pub struct Side<'a> {
     pub root: BorrowedFd<'a>,
     /// Whether it is a container's: what is below the root is not trusted then.
     pub container: bool,
+    /// Whose numbers the container's owners have below the root, where these are not its own.
+    pub ids: Option<&'a Ids>,
     /// As the person has written it, absolute.
     pub path: &'a [u8],
 }
@@ -45,8 +48,8 @@ pub fn copy(from: &Side<'_>, to: &Side<'_>, follow: bool, archive: bool) -> Resu
     let (place, name) = destination(to, &source)?;
     let (mut read, write) = std::io::pipe().context("a pipe")?;
     std::thread::scope(|scope| {
-        let packer = scope.spawn(|| source.pack(&name, &mut BufWriter::with_capacity(BUFFER, write)));
-        let extracted = extract(&mut read, &place.target(to), &options(to, archive));
+        let packer = scope.spawn(|| source.pack(from, &name, &mut BufWriter::with_capacity(BUFFER, write)));
+        let extracted = as_root_of(to, || extract(&mut read, &place.target(to), &options(to, archive)));
         // Where extracting has failed, packing ends as nobody reads any more.
         drop(read);
         let packed = packer.join().unwrap_or_else(|_| bail!("reading the files has failed"));
@@ -61,25 +64,46 @@ pub fn copy(from: &Side<'_>, to: &Side<'_>, follow: bool, archive: bool) -> Resu
 /// Writes what is at a path as an archive.
 pub fn copy_out(from: &Side<'_>, follow: bool, out: &mut dyn Write) -> Result<()> {
     let source = Source::find(from, follow)?;
-    source.pack(&source.name, out)
+    source.pack(from, &source.name, out)
 }
 
 /// Extracts an archive, plain or compressed, into a directory.
-pub fn copy_in(stream: &mut dyn Read, to: &Side<'_>, archive: bool) -> Result<Extracted> {
+pub fn copy_in(stream: &mut (dyn Read + Send), to: &Side<'_>, archive: bool) -> Result<Extracted> {
     let path = clean(to.path);
     let directory = in_root(to.root, &path, OFlags::PATH | OFlags::DIRECTORY)
         .with_context(|| format!("{}: an archive is extracted into a directory", to.path.escape_ascii()))?;
-    let (_, mut plain) = compress::decoder(stream)?;
     let place = Place { directory, path, name: Vec::new() };
-    extract(&mut plain, &place.target(to), &options(to, archive))
+    as_root_of(to, || {
+        let (_, mut plain) = compress::decoder(stream)?;
+        extract(&mut plain, &place.target(to), &options(to, archive))
+    })
+}
+
+/// Does something as the root of a container's own users, who alone may make files in what is mounted for them (a
+/// tmpfs), but with all that we may: in a thread of its own.
+fn as_root_of<T: Send>(side: &Side<'_>, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some((uid, gid)) = side.ids.and_then(|ids| ids.given_to(0, 0)) else { return act() };
+    let inside = || {
+        let change = || {
+            let all = rustix::thread::capabilities(None)?;
+            // Of this thread alone.
+            rustix::thread::set_thread_res_gid(None, rustix::process::Gid::from_raw(gid), None)?;
+            rustix::thread::set_thread_res_uid(None, rustix::process::Uid::from_raw(uid), None)?;
+            // Who is not root any more has lost them for now.
+            rustix::thread::set_capabilities(None, all)
+        };
+        change().context("working as the container's root")?;
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What is made is the caller's own on the host, root's in a container; with `archive` its owner's. From a container
 /// only with `archive` come devices and programs that run as their owner.
-fn options(to: &Side<'_>, archive: bool) -> Options {
+fn options<'a>(to: &Side<'a>, archive: bool) -> Options<'a> {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owner = if to.container { (0, 0) } else { own };
-    Options { owner: (!archive).then_some(owner), trusted: archive || to.container }
+    Options { owner: (!archive).then_some(owner), ids: to.ids, trusted: archive || to.container }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -112,8 +136,8 @@ impl Source {
         Ok(Self { place, kind, directory, name })
     }
 
-    fn pack(&self, name: &[u8], out: &mut dyn Write) -> Result<()> {
-        diff::tree(self.place.directory.as_fd(), &self.place.name, self.kind, name, out)
+    fn pack(&self, side: &Side<'_>, name: &[u8], out: &mut dyn Write) -> Result<()> {
+        diff::tree(self.place.directory.as_fd(), &self.place.name, self.kind, name, side.ids, out)
     }
 }
 

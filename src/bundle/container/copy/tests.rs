@@ -44,22 +44,22 @@ impl Scratch {
     fn outside_as(&self, from: &str, to: &str, follow: bool, archive: bool) -> Result<(), String> {
         let (root, host) = (self.root(), open(Path::new("/")));
         let path = [self.0.as_os_str().as_bytes(), b"/", to.as_bytes()].concat();
-        let from = Side { root: root.as_fd(), container: true, path: from.as_bytes() };
-        let to = Side { root: host.as_fd(), container: false, path: &path };
+        let from = Side { root: root.as_fd(), container: true, ids: None, path: from.as_bytes() };
+        let to = Side { root: host.as_fd(), container: false, ids: None, path: &path };
         copy(&from, &to, follow, archive).map(drop).map_err(|it| format!("{it:#}"))
     }
 
     fn inside(&self, from: &str, to: &str) -> Result<(), String> {
         let (root, host) = (self.root(), open(Path::new("/")));
         let path = [self.0.as_os_str().as_bytes(), b"/", from.as_bytes()].concat();
-        let from = Side { root: host.as_fd(), container: false, path: &path };
-        let to = Side { root: root.as_fd(), container: true, path: to.as_bytes() };
+        let from = Side { root: host.as_fd(), container: false, ids: None, path: &path };
+        let to = Side { root: root.as_fd(), container: true, ids: None, path: to.as_bytes() };
         copy(&from, &to, false, false).map(drop).map_err(|it| format!("{it:#}"))
     }
 
     fn extract(&self, archive: &[u8], to: &str) -> Result<(), String> {
         let root = self.root();
-        let to = Side { root: root.as_fd(), container: true, path: to.as_bytes() };
+        let to = Side { root: root.as_fd(), container: true, ids: None, path: to.as_bytes() };
         copy_in(&mut &archive[..], &to, false).map(drop).map_err(|it| format!("{it:#}"))
     }
 }
@@ -237,7 +237,7 @@ fn archives_go_through_pipes() {
     fs::hard_link(it.0.join("c/src/one"), it.0.join("c/src/same")).unwrap();
     let root = it.root();
     let mut archive = Vec::new();
-    let side = |path| Side { root: root.as_fd(), container: true, path };
+    let side = |path| Side { root: root.as_fd(), container: true, ids: None, path };
     copy_out(&side(b"/src"), false, &mut archive).unwrap();
     let names: Vec<String> = tar::Archive::new(&archive[..])
         .entries()
