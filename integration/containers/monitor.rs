@@ -207,6 +207,15 @@ fn a_monitor_and_its_container_killed_together() {
     bed.is_clean();
 }
 
+/// A container's id, out of its state, so that nobody looks after it.
+fn id_of(bed: &Bed, name: &str) -> String {
+    let out = sh(&format!(
+        "python3 -c \"import sqlite3; print(sqlite3.connect('{}/bundle.db').execute('SELECT id FROM containers WHERE name=?', ['{name}']).fetchone()[0])\"",
+        bed.0.text("store")
+    ));
+    out.trim().to_owned()
+}
+
 #[test]
 fn what_should_run_runs_after_the_machines_start() {
     let bed = Bed::new("reboot");
@@ -226,7 +235,15 @@ fn what_should_run_runs_after_the_machines_start() {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         sh(&format!("sed -i s/{}/00000000-0000-0000-0000-000000000000/g {}", boot.trim(), state.trim()));
     }
-    std::thread::sleep(Duration::from_millis(100));
+    // What was to be removed holds neither its name nor its volume.
+    bed.run(&["run", "-d", "--rm", "--name", "once", "-v", "data:/srv", "it", "sleep", "100"]).ok();
+    let (monitor, pid) = (bed.monitor("once"), bed.pid("once"));
+    kill("KILL", monitor);
+    kill("KILL", pid);
+    until("they are dead", || !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    sh(&format!("rm -rf /run/bundle/{}", &id_of(&bed, "once")[..32]));
+    assert_eq!(bed.run(&["run", "--rm", "--name", "once", "it", "echo", "new"]).ok().out, "new\n");
+    bed.run(&["volume", "rm", "data"]).ok();
     assert_eq!(bed.run(&["ps", "-q"]).ok().out, "", "looking starts nothing after a start of the machine");
     assert!(bed.inspect("never", ".State.Error").contains("machine went down"));
     assert_eq!(bed.run(&["up-again", "--dry-run"]).ok().out, "always\nunless\nhand\n");

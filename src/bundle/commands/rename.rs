@@ -3,12 +3,13 @@
 use anyhow::Result;
 
 use crate::cli::containers::Rename;
-use crate::container::{lifecycle, record};
+use crate::container::{lifecycle, record, settle};
 use crate::monitor::talk::{self, Change};
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Rename) -> Result<()> {
     let store = tool.store()?;
+    settle::sweep(tool)?;
     let mut container = record::find(store, &args.container)?;
     record::rename(store, &container.id, &args.name)?;
     // Its monitor writes the name into events.

@@ -16,6 +16,10 @@ use crate::volume::{self, New, Volume};
 
 pub fn run(tool: &Tool, command: &Command) -> Result<()> {
     let store = tool.store()?;
+    if matches!(command, Command::Rm(_) | Command::Prune(_)) {
+        // What is gone holds no volume.
+        crate::container::settle::sweep(tool)?;
+    }
     match command {
         Command::Create(args) => create(store, args),
         Command::Ls(args) => list(store, args),

@@ -131,6 +131,13 @@ pub fn all(store: &Store) -> Result<Vec<Container>> {
     rows.map(|it| it?).collect()
 }
 
+/// The ids of containers that are removed when they end.
+pub fn to_be_removed(store: &Store) -> Result<Vec<String>> {
+    let mut statement = store.db().prepare_cached("SELECT id FROM containers WHERE remove")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// A container by its whole id.
 pub fn by_id(store: &Store, id: &str) -> Result<Option<Container>> {
     let mut statement = store.db().prepare_cached(&format!("SELECT {COLUMNS} FROM containers WHERE id = ?1"))?;

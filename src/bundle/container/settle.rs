@@ -111,16 +111,25 @@ fn wants_to_run(container: &Container, state: &State) -> bool {
     }
 }
 
-/// Puts right what commands and monitors left that were killed: of those containers that have a run directory.
+/// Puts right what commands and monitors left that were killed: of those containers that have a run directory, and of
+/// those that were to be removed, which hold names and volumes.
 pub fn sweep(tool: &Tool) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(tool.state_dir()) else { return Ok(()) };
     let store = tool.store()?;
-    for name in entries.flatten().filter_map(|it| it.file_name().into_string().ok()) {
-        // Another store's containers have their directories here too.
-        if let Ok(Some(container)) = record::look_up(store, &name) {
-            if is_locked(&container.dir(tool)?) {
-                continue;
-            }
+    let mut ids = Vec::new();
+    // Another store's containers have their directories here too.
+    for name in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
+        if let Some(name) = name.file_name().to_str()
+            && let Ok(Some(container)) = record::look_up(store, name)
+        {
+            ids.push(container.id);
+        }
+    }
+    ids.extend(record::to_be_removed(store)?);
+    for id in ids {
+        if is_locked(&record::dir(store.root(), &id)) {
+            continue;
+        }
+        if let Some(container) = record::by_id(store, &id)? {
             state(tool, &container)?;
         }
     }
