@@ -93,6 +93,22 @@ fn images_beside_others() {
     }
 }
 
+/// `bundle`'s containers beside Docker's and Podman's; what the times are never fails a test.
+#[test]
+fn containers_beside_others() {
+    let text = suite("integration/engines/containers", &[&rt(), "--rounds", "2", "--count", "20"]);
+    for name in ["bundle", "podman", "docker"] {
+        for row in ["run --rm --network none", "run -d --network none", "exec", "ps -a, 20 made"] {
+            let line = format!("| `{name} {row}` |");
+            assert!(text.contains(&line), "{line} is missing in:\n{text}");
+        }
+    }
+    for line in ["| floor |", "| `bundle ps`, 20 alive |", "| `bundle monitor` |", "| `conmon` |", "| `containerd-shim"]
+    {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
 /// 300 containers one after another and 50 at once leave nothing behind.
 #[test]
 fn many_containers() {

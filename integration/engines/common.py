@@ -21,6 +21,7 @@ import select
 import shutil
 import signal
 import stat
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -318,6 +319,46 @@ def suite(name):
     loader.exec_module(module)
     del CASES[known:]
     return module
+
+
+# --- times ---
+
+def floor(folder):
+    """The kernel's own price of a container (../bench/floor.c): gives the command of number n."""
+    rootfs, program = folder + "/floor-rootfs", folder + "/floor"
+    for name in ("bin", "dev", "proc", "sys", "tmp", "etc"):
+        os.makedirs(rootfs + "/" + name)
+    shutil.copy("/bin/busybox", rootfs + "/bin/busybox")
+    os.symlink("busybox", rootfs + "/bin/true")
+    run("gcc", "-O2", "-static", "-o", program,
+        os.path.dirname(os.path.abspath(__file__)) + "/../bench/floor.c")
+    return lambda n: (program, rootfs, "f%d" % n, "/bin/true")
+
+
+def in_turn(contenders, rounds, counted=8, warm=2, after=lambda name, n: None):
+    """Milliseconds of the commands `contenders[name](n)`, sorted, by name. They take turns; in each turn there are
+    some in a row, the first not counted: what moves processes between cgroups of v1 waits several milliseconds
+    longer when nobody has done so a moment before. `after` removes what one has made, off the clock."""
+    samples = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, words in contenders.items():
+            for again in range(warm + counted):
+                n = number * (warm + counted) + again
+                begin = time.monotonic()
+                done = subprocess.run(words(n), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.PIPE)
+                took = (time.monotonic() - begin) * 1000
+                check(not done.returncode, "%s: %s" % (name, done.stderr.decode(errors="replace")[-300:]))
+                after(name, n)
+                if again >= warm:
+                    samples[name].append(took)
+    return {name: sorted(list_) for name, list_ in samples.items()}
+
+
+def median_of(samples):
+    """The median with the fastest and the slowest tenth, for a table; samples are sorted."""
+    tenth = len(samples) // 10
+    return "%.1f (%.1f to %.1f)" % (statistics.median(samples), samples[tenth], samples[-1 - tenth])
 
 
 def mounts():
