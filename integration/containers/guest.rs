@@ -28,7 +28,10 @@ const MACHINE: &[&str] = &[
     "volumes::another_containers",
     "volumes::directories",
     "volumes::volumes_are_made",
-    "watch::",
+    "watch::events",
+    "watch::the_first_process",
+    "watch::top",
+    "watch::what_a_container_uses",
 ];
 
 #[test]
