@@ -107,12 +107,28 @@ fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
 }
 
 /// With --rm: the monitor's last step. It holds the lock.
-pub fn by_monitor(plan: &Plan) -> Result<()> {
-    let tool = Tool::of_plan(plan);
-    let Some(container) = record::by_id(tool.store()?, &plan.id)? else { return Ok(()) };
-    super::prepare::unmount(&container.dir(&tool)?);
-    drop_row(&tool, &container.id, true)?;
-    let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
-    events::append(&plan.store, Kind::Container, "destroy", &container.id, &attributes);
-    Ok(())
+pub struct Removal {
+    tool: Tool,
+    /// `None`: somebody has taken the row away.
+    container: Option<Container>,
+}
+
+impl Removal {
+    /// What can be done while the runtime is still at work: only our own mounts go, and nothing that a next command
+    /// would have to know of.
+    pub fn begin(plan: &Plan) -> Result<Self> {
+        let tool = Tool::of_plan(plan);
+        let container = record::by_id(tool.store()?, &plan.id)?;
+        super::prepare::unmount(&record::dir(&plan.store, &plan.id));
+        Ok(Self { tool, container })
+    }
+
+    /// The row and the files.
+    pub fn finish(self) -> Result<()> {
+        let Some(container) = self.container else { return Ok(()) };
+        drop_row(&self.tool, &container.id, true)?;
+        let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
+        events::append(self.tool.store()?.root(), Kind::Container, "destroy", &container.id, &attributes);
+        Ok(())
+    }
 }

@@ -56,9 +56,19 @@ impl Runtime {
 
     /// Ends what is left of the container and removes all that the runtime has of it.
     pub fn delete(&self) {
+        self.delete_during(|| ());
+    }
+
+    /// The same, and does something else meanwhile.
+    pub fn delete_during<T>(&self, what: impl FnOnce() -> T) -> T {
         let mut command = self.command();
         command.args(["delete", "--force", &self.id]);
-        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let done = what();
+        if let Ok(mut child) = child {
+            let _ = child.wait();
+        }
+        done
     }
 
     /// The last error in the runtime's log.

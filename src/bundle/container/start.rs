@@ -71,7 +71,7 @@ fn spawn(dir: &Path, lock: &File) -> Result<OwnedFd> {
     let lock = lock.try_clone()?;
     let mut command = Command::new("/proc/self/exe");
     command.args([monitor::WORD, &lock.as_raw_fd().to_string(), &theirs.as_raw_fd().to_string()]).arg(dir);
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Only what it is named stays open in it.
     for fd in [lock.as_fd(), theirs.as_fd()] {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;

@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 use crate::container::log::{Limits, Stream, Writer};
+use crate::container::remove::Removal;
 use crate::container::runtime::Runtime;
 use crate::container::state::{Process, State};
 use clients::Client;
@@ -92,6 +93,8 @@ struct Monitor {
     began: Instant,
     /// When to look at a terminal again that nobody has open.
     quiet: Option<Instant>,
+    /// With --rm, once the program has ended.
+    removal: Option<Removal>,
     signals: SignalFd,
     listener: Option<OwnedFd>,
     buffer: Box<[u8]>,
@@ -107,6 +110,7 @@ pub fn run(words: &[String]) -> Result<()> {
     let (lock, socket) = (File::from(crate::sys::take_fd(lock)?), crate::sys::take_fd(socket)?);
     // No terminal's signals, and no signal of a command that is done.
     rustix::process::setsid().context("a session of our own")?;
+    rustix::process::chdir("/").context("leaving our caller's directory")?;
     rustix::process::set_child_subreaper(Pid::from_raw(1)).context("becoming the reaper of what the runtime starts")?;
     let signals = block_signals()?;
     let mut buffer = vec![0; 1 + PACKET].into_boxed_slice();
@@ -135,6 +139,7 @@ pub fn run(words: &[String]) -> Result<()> {
         delay: None,
         began: Instant::now(),
         quiet: None,
+        removal: None,
         signals,
         listener: None,
         buffer,

@@ -12,6 +12,7 @@ use super::oom::Oom;
 use super::stdio::{Got, Streams};
 use super::talk::{self, End};
 use super::{Init, Monitor, Phase, restart};
+use crate::container::remove::Removal;
 use crate::container::runtime;
 use crate::container::state::{Process, Status, now};
 
@@ -113,7 +114,12 @@ impl Monitor {
         self.state.status = if first { Status::Created } else { Status::Exited };
         // A program that cannot be started at all will not be the next time; one that has run before may.
         let again = if first { None } else { self.next_run(status) };
-        self.over(End { status, error: Some(said), again: again.is_some() }, again)
+        if again.is_some() {
+            self.state.status = Status::Restarting;
+        }
+        self.keep()?;
+        self.over(End { status, error: Some(said), again: again.is_some() }, again);
+        Ok(())
     }
 
     /// A container whose first monitor was killed is started anew by a command, as by hand: what had been mounted for
@@ -159,8 +165,11 @@ impl Monitor {
         self.keep()?;
         let text = status.to_string();
         self.event("die", &[("exitCode", &text)]);
-        self.runtime.delete();
-        self.over(End { status, error: None, again: again.is_some() }, again)
+        // Two processes have something to do, and nobody waits for one after the other.
+        self.removal =
+            self.runtime.delete_during(|| self.plan.remove.then(|| Removal::begin(&self.plan).ok())).flatten();
+        self.over(End { status, error: None, again: again.is_some() }, again);
+        Ok(())
     }
 
     /// After how long the container is started anew, if it is.
@@ -173,22 +182,19 @@ impl Monitor {
         delay
     }
 
-    /// The end of one run; of the monitor's work too where there is no next one.
-    pub(super) fn over(&mut self, end: End, again: Option<Duration>) -> Result<()> {
+    /// The end of one run, which the state on the disk says already; of the monitor's work too where there is no next
+    /// one.
+    pub(super) fn over(&mut self, end: End, again: Option<Duration>) {
         self.streams = Streams::default();
         if let Some(delay) = again {
-            self.state.status = Status::Restarting;
-            self.note();
             self.phase = Phase::Waiting(Instant::now() + delay);
         } else {
             self.stopping = None;
-            self.keep()?;
             self.phase = Phase::Over;
         }
         for client in &mut self.clients {
             client.tell(&end);
         }
-        Ok(())
     }
 
     /// The last steps. What is told is told when the sockets close: by then nothing is left to wait for.
@@ -200,9 +206,11 @@ impl Monitor {
         }
         self.listener = None;
         runtime::remove_run_dir(&self.plan.run_dir);
-        if self.plan.remove
-            && let Err(error) = crate::container::remove::by_monitor(&self.plan)
-        {
+        if !self.plan.remove {
+            return;
+        }
+        let removal = self.removal.take().map_or_else(|| Removal::begin(&self.plan), Ok);
+        if let Err(error) = removal.and_then(Removal::finish) {
             // The next command does it.
             self.state.error = Some(format!("removing it: {error:#}"));
             self.note();

@@ -115,7 +115,9 @@ impl Monitor {
         if let Phase::Waiting(_) = self.phase {
             let status = self.state.exit.unwrap_or(0);
             self.state.status = Status::Exited;
-            return self.over(End { status, error: None, again: false }, None);
+            self.keep()?;
+            self.over(End { status, error: None, again: false }, None);
+            return Ok(());
         }
         self.signal(stop.signal.unwrap_or(self.plan.stop_signal));
         self.thaw();
