@@ -533,6 +533,16 @@ fn a_bundle_on_disk_has_what_can_go_along() {
         (&["--volumes-from", "x"], "--volumes-from"),
         (&["--userns", "auto"], "--userns"),
         (&["-m", "x"], "--memory"),
+        (&["--restart", "always"], "--restart"),
+        (&["--health-cmd", "true"], "--health-cmd"),
+        (&["--no-healthcheck"], "--no-healthcheck"),
+        (&["--log-driver", "none"], "--log-driver"),
+        (&["--log-opt", "max-size=1m"], "--log-opt"),
+        (&["--stop-timeout", "5"], "--stop-timeout"),
+        (&["--cgroup-parent", "/x"], "--cgroup-parent"),
+        (&["--add-host", "x:1.2.3.4"], "--add-host"),
+        (&["--dns", "1.2.3.4"], "--dns"),
+        (&["--network", "container:x"], "container:x"),
     ] {
         bed.run(&[&["export-bundle"], flags, &["it", &place.text("b2")]].concat()).fails(1, words);
         assert!(!place.path("b2").exists());

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cli::ExportBundle;
+use crate::cli::flags::Flags;
 use crate::container::ids;
 use crate::container::spec::{self, Place};
 use crate::layer;
@@ -13,12 +14,46 @@ use crate::tool::Tool;
 use crate::transfer;
 use crate::volume;
 
+/// What a bundle on disk has no place for: `bundle` itself does it, and another runtime knows nothing of it.
+fn only_for_containers(flags: &Flags) -> Result<()> {
+    let monitored = [
+        ("--restart", flags.restart.as_deref().is_some_and(|it| it != "no")),
+        ("--health-cmd", flags.health_cmd.is_some()),
+        ("--health-interval", flags.health_interval.is_some()),
+        ("--health-timeout", flags.health_timeout.is_some()),
+        ("--health-retries", flags.health_retries.is_some()),
+        ("--health-start-period", flags.health_start_period.is_some()),
+        ("--health-start-interval", flags.health_start_interval.is_some()),
+        ("--no-healthcheck", flags.no_healthcheck),
+        ("--log-driver", flags.log_driver.is_some()),
+        ("--log-opt", !flags.log_opt.is_empty()),
+        ("--stop-timeout", flags.stop_timeout.is_some()),
+        ("--cgroup-parent", flags.cgroup_parent.is_some()),
+        ("--add-host", !flags.add_host.is_empty()),
+        ("--dns", !flags.dns.is_empty()),
+        ("--dns-search", !flags.dns_search.is_empty()),
+        ("--dns-option", !flags.dns_option.is_empty()),
+    ];
+    if let Some((flag, _)) = monitored.iter().find(|it| it.1) {
+        bail!(
+            "{flag}: a bundle on disk cannot have it, only a container of bundle's own: leave it away, or bundle create"
+        );
+    }
+    if let Some((kind, _, other)) = spec::joined(flags)?.first() {
+        bail!(
+            "container:{other}: a bundle on disk cannot have the {kind} namespace of a container, which is another one at each start: leave it away"
+        );
+    }
+    Ok(())
+}
+
 /// Writes beside the place first: there is a whole bundle under the name, or none.
 pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
     let store = tool.store()?;
     let image = super::find(tool, &args.image)?;
     let (_, config) = store.read(&image)?;
     let flags = spec::check(&config.config, &args.flags, tool.plain_user)?;
+    only_for_containers(&args.flags)?;
     if ids::wanted(&flags, tool.plain_user)? != ids::Wanted::Host {
         bail!("--userns, --uidmap: the files of a bundle on disk have the host's owners");
     }
