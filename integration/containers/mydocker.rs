@@ -8,6 +8,7 @@
 //! | 4.1, 4.2 pivot_root, layers; 5.7 one image, several containers | [`containers_share_their_images_layers_and_nothing_else`] |
 //! | 4.3 `-v` | `volumes::directories_of_the_host`, `volumes::a_new_volume_gets_the_images_files_with_their_owners`, `volumes::memory_as_a_mount` |
 //! | 4.4 commit | `images` suite: `run::a_container_is_kept_committed_and_exported`; volumes stay out: `volumes::what_is_in_volumes_is_in_no_image` |
+//! | 4.4 without overlayfs | [`without_overlayfs_changes_are_the_same`] |
 //! | 5.1 `-d` | `lifecycle::a_detached_container_outlives_its_command` |
 //! | 5.2 ps | `lifecycle::ps_filters_and_formats`; restarting: `monitor::policies_start_it_again`; paused: `lifecycle::pause_and_what_it_keeps_from_happening` |
 //! | 5.3 logs | all of `logs` |
@@ -403,6 +404,55 @@ fn rm_of_a_live_container_leaves_it_whole() {
     until("the process has ended", || !Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(cgroups(&id), "");
     assert_eq!(std::fs::read_to_string(bed.0.path("store/volumes/data/_data/own")).unwrap(), "kept\n");
+    bed.run(&["volume", "rm", "data"]).ok();
+    bed.is_clean();
+}
+
+/// Where overlayfs is missing, what a container has changed is found by comparing: the same, to the last byte.
+#[test]
+fn without_overlayfs_changes_are_the_same() {
+    let bed = Bed::new("vfs");
+    let script = "echo more >>/srv/file; chmod 700 /tmp; rm /bin/noexec; echo new >/new; ln /new /linked; ln -s new /symbolic; \
+        mkdir -p /a/b/c; echo deep >/a/b/c/d; chown -R 33:34 /a; rm /bin/tee; mkdir /bin/tee; chmod 600 /etc/group; \
+        nc -l -U /sock 2>/dev/null & sleep 0.2; kill $!; exit 0";
+    let mut seen = Vec::new();
+    for driver in ["overlay", "vfs"] {
+        let run = |words: &[&str]| bed.run(&[&["--storage-driver", driver], words].concat());
+        run(&["create", "--name", driver, "it", "sh", "-c", script]).ok();
+        assert_eq!(run(&["diff", driver]).ok().out, "", "{driver}: it has not been started");
+        run(&["start", "-a", driver]).ok();
+        let diff = run(&["diff", driver]).ok().out;
+        for line in
+            ["C /srv/file", "C /tmp", "D /bin/noexec", "A /new", "A /linked", "A /symbolic", "A /a/b/c/d", "C /bin/tee"]
+        {
+            assert!(diff.lines().any(|it| it == line), "{driver}: {line}: {diff}");
+        }
+        assert!(!diff.contains("busybox") && !diff.contains("passwd") && !diff.contains("hosts"), "{driver}: {diff}");
+        let mut commit = bed.command(&["commit", driver, &format!("{driver}:1")]);
+        let id = Done::of(commit.env("SOURCE_DATE_EPOCH", "1600000000"), &["commit"]).ok().out;
+        assert_ne!(bed.run(&["inspect", "-s", "--format", "{{.SizeRw}}", driver]).ok().out, "0\n");
+        let own = bed.0.path("store/containers").join(bed.inspect(driver, ".Id"));
+        assert!(!names(&own).iter().any(|it| it.starts_with("changes")), "{:?}", names(&own));
+        seen.push((diff, id));
+    }
+    assert_eq!(seen[0], seen[1]);
+    let look = [
+        "run",
+        "--rm",
+        "vfs:1",
+        "sh",
+        "-c",
+        "cat /srv/file /linked /a/b/c/d; stat -c %h /new; ls /bin/noexec 2>/dev/null",
+    ];
+    assert_eq!(bed.run(&look).out, "content\nmore\nnew\ndeep\n2\n");
+    // While it runs, with users of its own, what is its own is the same.
+    let flags =
+        ["--storage-driver", "vfs", "run", "-d", "--userns", "auto", "-v", "data:/data", "--name", "users", "it"];
+    bed.run(&[&flags[..], &["sh", "-c", "touch /w /data/w && chown 33:34 /w; exec sleep 1000"]].concat()).ok();
+    until("it has written", || bed.run(&["diff", "users"]).ok().out == "A /data\nA /w\n");
+    bed.run(&["commit", "users", "users:1"]).ok();
+    assert_eq!(bed.run(&["run", "--rm", "users:1", "stat", "-c", "%u:%g", "/w", "/srv"]).ok().out, "33:34\n33:33\n");
+    bed.run(&["rm", "-f", "-v", "overlay", "vfs", "users"]).ok();
     bed.run(&["volume", "rm", "data"]).ok();
     bed.is_clean();
 }

@@ -3,11 +3,9 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags};
 
 use super::import::source_date_epoch;
-use crate::cli::Driver;
-use crate::container::changes::STUBS;
+use crate::container::changes::{self, STUBS};
 use crate::container::record::Container;
 use crate::image::config::History;
 use crate::image::manifest::{Descriptor, docker, oci};
@@ -35,11 +33,6 @@ pub struct Commit<'a> {
 
 /// Makes the image; its id. With `SOURCE_DATE_EPOCH` the same changes give the same image.
 pub fn commit(tool: &Tool, commit: &Commit<'_>) -> Result<Digest> {
-    if commit.container.driver(tool) != Driver::Overlay {
-        bail!(
-            "with --storage-driver vfs it is not known what a container has changed: `bundle export` and `bundle import` make an image of all its files"
-        );
-    }
     let store = tool.store()?;
     let epoch = source_date_epoch()?;
     let base = store
@@ -51,11 +44,8 @@ pub fn commit(tool: &Tool, commit: &Commit<'_>) -> Result<Digest> {
     }
     let making = store.making()?;
 
-    // The layer: from the container's own directory, compressed, hashed before and after.
-    let path = format!("containers/{}/upper", commit.container.id);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let upper =
-        rustix::fs::openat(store.dir(), &path, flags, Mode::empty()).context("opening the container's files")?;
+    // The layer: from what the container has written, compressed, hashed before and after.
+    let upper = changes::upper(tool, commit.container)?;
     let mut spool = store.spool()?;
     let mut encoder = encoder(Compression::Gzip, None, &mut spool)?;
     let options = DiffOptions { overlay: tool.overlay(), source_date_epoch: epoch, stubs: &STUBS };

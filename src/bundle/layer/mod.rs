@@ -4,10 +4,12 @@
 //! Order of things: [`compress::decoder`] gives the plain archive, [`unpack::unpack`] writes it to a
 //! directory of its own without a look at other layers, so that layers may come in any order and at the same
 //! time; [`settle::settle`] then fits it to the layers below it. [`overlay::mount`] shows layers as one tree,
-//! [`flatten::flatten`] copies that tree; [`diff::diff`] makes a layer of what was written on top.
+//! [`flatten::flatten`] copies that tree, and [`compare::compare`] says what has become of the copy; [`diff::diff`] makes
+//! a layer of what was written on top.
 
 mod archive;
 pub mod changes;
+pub mod compare;
 pub mod compress;
 pub mod diff;
 pub mod extract;
