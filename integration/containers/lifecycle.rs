@@ -338,6 +338,12 @@ fn ps_filters_and_formats() {
     assert_eq!((names(&["-l"]), names(&["-n", "2"])), ("new ".into(), "new done ".into()));
     bed.run(&["ps", "--filter", "what=x"]).fails(1, "known are");
     bed.run(&["ps", "--filter", "status=x"]).fails(1, "known are");
+    bed.run(&["ps", "--filter", "before=nobody"]).fails(1, "--filter");
+    // Sizes, with either driver.
+    bed.run(&["--storage-driver", "vfs", "run", "--name", "vfs", "it", "sh", "-c", "echo 12345 >/new"]).ok();
+    let sizes = bed.run(&["ps", "-a", "-s", "--format", "{{.Names}} {{.Size}}"]).ok().out;
+    assert!(sizes.contains("vfs 6B\n") && sizes.contains("up 0B\n"), "{sizes}");
+    bed.run(&["rm", "vfs"]).ok();
     bed.run(&["ps", "--format", "{{.What}}"]).fails(1, "--format");
     let json: serde_json::Value = serde_json::from_str(bed.run(&["ps", "--format", "json"]).ok().out.trim()).unwrap();
     assert_eq!((&json["Names"], &json["State"], &json["Image"]), (&"up".into(), &"running".into(), &"it".into()));

@@ -91,8 +91,12 @@ fn usage(error: &clap::Error) -> ExitCode {
         return if error.use_stderr() { ExitCode::from(125) } else { ExitCode::SUCCESS };
     }
     let text = error.to_string();
-    let line: Vec<&str> =
-        text.lines().map(str::trim).take_while(|it| !it.starts_with("Usage:")).filter(|it| !it.is_empty()).collect();
-    eprintln!("bundle: {}; see --help", line.join(" ").trim_start_matches("error: "));
+    let said = |it: &&str| !it.is_empty() && !it.starts_with("For more information");
+    let mut line = String::new();
+    for it in text.lines().map(str::trim).take_while(|it| !it.starts_with("Usage:")).filter(said) {
+        let between = if line.is_empty() || line.ends_with(':') { " " } else { "; " };
+        line = format!("{line}{between}{it}");
+    }
+    eprintln!("bundle: {}; see --help", line.trim_start().trim_start_matches("error: "));
     ExitCode::from(125)
 }

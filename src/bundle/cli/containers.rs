@@ -154,28 +154,37 @@ pub struct Attach {
 
 #[derive(Args, Debug)]
 pub struct Ps {
-    /// Those that do not run too
+    /// Show all, not only those that run or wait for their next start
     #[arg(short, long)]
     pub all: bool,
-    /// Ids only
+    /// Print ids only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Whole ids and commands
+    /// Do not shorten ids and commands
     #[arg(long)]
     pub no_trunc: bool,
-    /// The newest only
+    /// Show only the one that was made last, running or not
     #[arg(short, long)]
     pub latest: bool,
-    /// The newest so many
+    /// Show only so many, those that were made last, running or not
     #[arg(short = 'n', long, value_name = "NUMBER")]
     pub last: Option<usize>,
-    /// Sizes of what they have written
+    /// Show how much each has written, without its volumes
     #[arg(short, long)]
     pub size: bool,
-    /// `id=`, `name=`, `label=KEY[=VALUE]`, `status=`, `exited=`, `ancestor=IMAGE`, `before=`, `since=`, `health=`, `volume=`
-    #[arg(short, long, value_name = "FILTER")]
+    /// Show only those that fit `id=`, `name=`, `label=`, `status=`, `exited=`, `ancestor=`, `before=`, `since=`,
+    /// `health=`, `volume=`
+    ///
+    /// Where a word is given several times one of them has to fit, but each label. `id=` is the beginning of one,
+    /// `name=` a part, `label=KEY[=VALUE]`, `status=` created, starting, running, paused, restarting or exited, `exited=`
+    /// an exit status, `ancestor=` the image, `before=` and `since=` another container, made later or earlier, `health=`
+    /// starting, healthy, unhealthy or none, `volume=` a name or a path in the container.
+    #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
-    /// `table`, `json`, or a template such as `{{.Names}}`
+    /// `table`, `json`, or a template such as `{{.Names}} {{.Status}}`
+    ///
+    /// There are ID, Image, Command, CreatedAt, RunningFor, State, Status, Ports, Names, Labels, Networks, and with
+    /// --size Size. `json` is one object a line.
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }

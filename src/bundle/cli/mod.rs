@@ -26,6 +26,7 @@ pub struct Cli {
 
 /// Flags of every command.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Directory of the store [default: /var/lib/bundle, a plain user's ~/.local/share/bundle]
     #[arg(long, global = true, value_name = "DIR", env = "BUNDLE_ROOT")]
@@ -77,7 +78,7 @@ pub enum Command {
     /// Wait until containers have ended, and print their exit statuses
     #[command(after_help = "Example: bundle wait job")]
     Wait(containers::Containers),
-    /// List containers
+    /// List containers and what they are doing: created, running, paused, restarting, or how they ended
     #[command(
         visible_alias = "list",
         after_help = "Example: bundle ps --all --filter status=exited --format '{{.Names}} {{.Status}}'"
@@ -150,19 +151,19 @@ pub enum Command {
     /// Copy files from a container, or into one
     #[command(after_help = "Example: bundle cp web:/var/log/app.log . && bundle cp -a site/. web:/srv/www")]
     Cp(watch::Cp),
-    /// Show what a container has written
+    /// Show what the program of a container has written to its standard output and standard error
     #[command(after_help = "Example: bundle logs --follow --tail 20 web")]
     Logs(watch::Logs),
     /// Show the processes of a container
     #[command(after_help = "Example: bundle top web -o pid,user,etime,cmd")]
     Top(watch::Top),
-    /// Show what containers use, every second
+    /// Show the processor time, memory, and input and output that containers use, anew every second
     #[command(after_help = "Example: bundle stats --no-stream --format json web")]
     Stats(watch::Stats),
     /// Print what all containers use, as Prometheus reads it
     #[command(after_help = "Example: bundle metrics > /var/lib/node_exporter/bundle.prom")]
     Metrics,
-    /// Show what happens, as it happens
+    /// Show what happens to containers, images and volumes, as it happens
     #[command(after_help = "Example: bundle events --since 10m --filter container=web --format json")]
     Events(watch::Events),
     /// Keep the password of a registry

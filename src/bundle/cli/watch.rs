@@ -4,19 +4,19 @@ use clap::Args;
 
 #[derive(Args, Debug)]
 pub struct Logs {
-    /// Wait for more, until the container ends
+    /// Go on showing what is written, until the container ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Only so many lines from the end, or `all`
-    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all")]
+    /// Show only so many lines from the end, or `all`
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all", allow_hyphen_values = true)]
     pub tail: String,
-    /// Only lines from this time on: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
+    /// Show only what was written from this time on: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Only lines until this time
+    /// Show only what was written until this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Each line's time in front of it
+    /// Show in front of each line when it was written
     #[arg(short, long)]
     pub timestamps: bool,
     /// Refused: logs have no further attributes here
@@ -28,16 +28,23 @@ pub struct Logs {
 
 #[derive(Args, Debug)]
 pub struct Events {
-    /// What has happened from this time on, too: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
+    /// Begin with what has happened from this time on: `10m` (ago), `2026-01-31T12:00:00Z`, or seconds since 1970
+    /// [default: now]
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Until this time, and no longer
+    /// End at this time; `0s` is now [default: wait for more]
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// `type=`, `event=`, `container=`, `image=`, `volume=`, `network=`, `label=`, `scope=`
-    #[arg(short, long, value_name = "FILTER")]
+    /// Show only those that fit `type=`, `event=`, `container=`, `image=`, `volume=`, `network=`, `label=`
+    ///
+    /// Where a word is given several times one of them has to fit. `type=` is container, image, volume or network,
+    /// `event=` such as create, start, die, stop, kill, oom or health_status, `container=` and the others a name or an id,
+    /// `label=KEY[=VALUE]`.
+    #[arg(short, long, value_name = "KEY=VALUE")]
     pub filter: Vec<String>,
-    /// `json`, or a template such as `{{.Type}} {{.Action}}`
+    /// `json`, or a template such as `{{.Action}} {{.Actor.Attributes.name}}`
+    ///
+    /// There are Type, Action, Actor, time and timeNano. `json` is one object a line.
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }
@@ -64,16 +71,20 @@ pub struct Cp {
 
 #[derive(Args, Debug)]
 pub struct Stats {
-    /// Those that have ended too, where no names are given
+    /// Show all, not only those that run; with names it means nothing
     #[arg(short, long)]
     pub all: bool,
-    /// Once, and not again every second
+    /// Show it once, and not anew every second
     #[arg(long)]
     pub no_stream: bool,
-    /// Whole ids
+    /// Do not shorten ids
     #[arg(long)]
     pub no_trunc: bool,
-    /// `table`, `json`, or a template such as `{{.Name}} {{.CPUPerc}}`; `.Counters` has all that is counted
+    /// `table`, `json`, or a template such as `{{.Name}} {{.CPUPerc}}`
+    ///
+    /// There are ID, Name, CPUPerc (100% is one processor), MemUsage, MemPerc (of its limit, or else of the machine's
+    /// memory), NetIO (received / sent), BlockIO (read / written), PIDs, and Counters: all that is counted, throttling
+    /// and pressure too. `json` is one object a line.
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Containers: names or ids [default: all that run]

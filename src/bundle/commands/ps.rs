@@ -1,12 +1,14 @@
 //! `bundle ps`.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::containers::Ps;
 use crate::container::record::{self, Container};
 use crate::container::state::{State, now};
-use crate::container::{settle, shown, spec, units};
+use crate::container::{changes, settle, shown, spec, units};
 use crate::output;
 use crate::tool::Tool;
 
@@ -67,9 +69,8 @@ fn row(tool: &Tool, container: &Container, state: &State, args: &Ps) -> Result<V
         "Networks": settings.flags.network,
     });
     if args.size {
-        let upper = container.dir(tool)?.join("upper");
-        let upper = rustix::fs::open(&upper, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
-        row["Size"] = json!(units::human(crate::store::check::tree_size(std::os::fd::AsFd::as_fd(&upper))?));
+        let upper = changes::upper(tool, container)?;
+        row["Size"] = json!(units::human(crate::store::check::tree_size(upper.as_fd())?));
     }
     Ok(row)
 }
@@ -94,7 +95,10 @@ impl Filter {
         let (key, value) =
             text.split_once('=').with_context(|| format!("--filter {text:?}: not of the form KEY=VALUE"))?;
         let owned = value.to_owned();
-        let created = |name: &str| Ok::<_, anyhow::Error>(record::find(tool.store()?, name)?.created);
+        let created = |name: &str| {
+            let other = record::find(tool.store()?, name).with_context(|| format!("--filter {text:?}"))?;
+            Ok::<_, anyhow::Error>(other.created)
+        };
         let one_of = |known: &[&str]| {
             if !known.contains(&value) {
                 bail!("--filter {text:?}: known are {}", known.join(", "));
@@ -109,7 +113,9 @@ impl Filter {
                 None => Self::Label(owned, None),
             },
             "status" => Self::Status(one_of(&["created", "starting", "running", "paused", "restarting", "exited"])?),
-            "exited" => Self::Exited(value.parse().ok().with_context(|| format!("--filter {text:?}: no exit status"))?),
+            "exited" => Self::Exited(
+                value.parse().ok().with_context(|| format!("--filter {text:?}: an exit status is a number"))?,
+            ),
             "ancestor" => Self::Ancestor(owned, tool.store()?.look_up(value)?.map(|it| it.digest.to_string())),
             "before" => Self::Before(created(value)?),
             "since" => Self::Since(created(value)?),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::Store;
 use crate::image::Digest;
@@ -166,14 +167,21 @@ pub fn tree_size(top: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
     let mut paths = vec![std::ffi::CString::new(".")?];
     while let Some(path) = paths.pop() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let dir = rustix::fs::openat(top, path.as_c_str(), flags, Mode::empty())?;
+        let dir = match rustix::fs::openat(top, path.as_c_str(), flags, Mode::empty()) {
+            // Of a container that runs: it has removed it just now.
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
         for entry in Dir::read_from(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     let mut below = path.to_bytes().to_vec();
