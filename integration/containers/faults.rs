@@ -289,7 +289,8 @@ fn a_full_disk() {
         $bundle rm filler 2>&1
         $bundle run --rm it echo again 2>&1
         $bundle ps -aq
-        umount $DIR";
+        # The last monitor takes a moment to be gone.
+        for it in $(seq 50); do umount $DIR 2>/dev/null && exit 0; sleep 0.1; done; umount $DIR";
     let out = sh(&format!(
         "{environment}; export bundle image DIR={dir}; unshare -m bash -c '{}'",
         script.replace('\'', "'\\''")
