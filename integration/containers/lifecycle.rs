@@ -151,6 +151,9 @@ fn names_are_one_containers_each() {
     assert!(bed.status("other").starts_with("Up"));
     bed.run(&["inspect", "first"]).fails(1, "no such container");
     bed.run(&["rename", "second", "first"]).ok();
+    assert_eq!(bed.run(&["port", "other"]).ok().out, "");
+    bed.run(&["port", "other", "80"]).fails(1, "no port 80/tcp of container other is published");
+    bed.run(&["port", "other", "x"]).fails(1, "no port");
     bed.run(&["stop", "-t", "0", "other"]).ok();
     let events = bed.run(&[
         "events",

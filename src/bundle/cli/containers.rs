@@ -273,6 +273,15 @@ pub struct Diff {
 }
 
 #[derive(Args, Debug)]
+pub struct Port {
+    /// Container: a name or an id
+    pub container: String,
+    /// Only where this port of the container is published
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub port: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub struct UpAgain {
     /// Only say what would be started
     #[arg(long)]

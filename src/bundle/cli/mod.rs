@@ -99,6 +99,9 @@ pub enum Command {
     /// List what a container has changed of its image's files: added, changed, deleted
     #[command(after_help = "Example: bundle diff web")]
     Diff(containers::Diff),
+    /// List where ports of a container are published
+    #[command(after_help = "Example: bundle port web 80/tcp")]
+    Port(containers::Port),
     /// Start the containers that should run, after the machine's start
     #[command(after_help = "Example: bundle up-again --dry-run")]
     UpAgain(containers::UpAgain),

@@ -18,6 +18,7 @@ mod login;
 mod logs;
 mod manifest;
 mod moment;
+mod port;
 mod prune;
 mod ps;
 mod pull;
@@ -81,6 +82,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Rename(args) => rename::run(&tool, &args),
         Command::Update(args) => update::run(&tool, &args),
         Command::Diff(args) => diff::run(&tool, &args),
+        Command::Port(args) => port::run(&tool, &args),
         Command::UpAgain(args) => up_again::run(&tool, &args),
         Command::Pull(args) => pull::run(&tool, &args),
         Command::Push(args) => push::run(&tool, &args),
