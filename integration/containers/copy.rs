@@ -203,8 +203,24 @@ fn owners_are_those_of_the_containers_own_users() {
                 assert_eq!(seen, "0:0 0:0 0:0 33:34 ", "{name} {state} {dir}");
             }
         }
-        // On the disk they are the container's numbers too, which a commit takes.
+        // Capabilities of files are its root's, and on the disk anybody's, as in an image.
+        let capability = |path: &Path| {
+            // With whose root they are for, were it somebody's.
+            sh(&format!("getcap -n {}", path.display()))
+                .split_once(' ')
+                .map(|it| it.1.trim().to_owned())
+                .unwrap_or_default()
+        };
+        sh(&format!("cp {0}/in/sub/file {0}/able && setcap cap_net_raw+ep {0}/able", bed.0.0.display()));
+        bed.run(&["cp", "-a", &here("able"), &at("/able")]).ok();
+        bed.run(&["cp", "-a", &at("/able"), &here("able-again")]).ok();
+        assert_eq!(capability(&bed.0.path("able-again")), "cap_net_raw=ep");
+        let pid = bed.pid(name);
+        let seen = sh(&format!("nsenter --user --target {pid} getcap /proc/{pid}/root/able"));
+        assert!(seen.trim().ends_with("cap_net_raw=ep"), "{seen}");
         let upper = bed.0.path("store/containers").join(bed.inspect(name, ".Id")).join("upper");
+        assert_eq!(capability(&upper.join("able")), "cap_net_raw=ep");
+        // On the disk they are the container's numbers too, which a commit takes.
         let disk = std::fs::metadata(upper.join("tmp/running-kept/sub/file")).unwrap();
         assert_eq!((disk.uid(), disk.gid()), (33, 34));
     }

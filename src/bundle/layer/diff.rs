@@ -18,9 +18,11 @@ use super::archive::{Archive, Meta};
 use super::overlay::Overlay;
 use super::tar::LONGEST_NAME;
 use super::unpack::{OPAQUE, WHITEOUT};
-use super::{fs, join, shown};
+use super::{capability, fs, join, shown};
 use crate::container::ids::Ids;
 
+/// A file's capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
 /// What is read at once, in bytes.
 const BUFFER: usize = 256 << 10;
 
@@ -202,23 +204,11 @@ impl Writer<'_> {
                 );
             }
             if fs::is_images(&xattr) {
-                let value = if xattr == b"security.capability" { self.capability(value) } else { value };
+                let value = if xattr == CAPABILITY { capability::seen_inside(value, self.ids) } else { value };
                 meta.xattrs.push((xattr, value));
             }
         }
         Ok(meta)
-    }
-
-    /// A file's capabilities that count for the tree's own root alone are those of a file that is anybody's: the kernel
-    /// has written its number into them (version 3 of the attribute, capabilities(7)).
-    fn capability(&self, value: Vec<u8>) -> Vec<u8> {
-        const REVISION_3: u8 = 3;
-        let [flags, 0, 0, REVISION_3, sets @ .., a, b, c, d] = &value[..] else { return value };
-        let owner = u32::from_le_bytes([*a, *b, *c, *d]);
-        if sets.len() != 16 || self.ids.map_or(owner, |ids| ids.seen_inside(owner, 0).0) != 0 {
-            return value;
-        }
-        [&[*flags, 0, 0, 2], sets].concat()
     }
 
     /// Puts what is in a directory on the stack, what comes first on top.

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::tar::{Entry, Kind, Reader};
-use super::{fs, shown, split};
+use super::{capability, fs, shown, split};
 use crate::container::ids::Ids;
 
 /// Where to, and along which links.
@@ -162,9 +162,11 @@ impl Extractor<'_> {
         }
         if self.options.owner.is_none() {
             for (xattr, value) in entry.xattrs.iter().filter(|(name, _)| fs::is_images(name)) {
-                match fs::set_xattr(parent.as_fd(), name, xattr, value) {
+                let is_capability = xattr == b"security.capability";
+                let on_host = is_capability.then(|| capability::on_host(value, self.options.ids));
+                match fs::set_xattr(parent.as_fd(), name, xattr, on_host.as_ref().unwrap_or(value)) {
                     // The kernel has them on files and directories only, or the file system has none.
-                    Err(Errno::NOTSUP | Errno::PERM) if xattr != b"security.capability" => {}
+                    Err(Errno::NOTSUP | Errno::PERM) if !is_capability => {}
                     other => other.with_context(|| format!("its extended attribute {}", shown(xattr)))?,
                 }
             }

@@ -8,6 +8,7 @@
 //! a layer of what was written on top.
 
 mod archive;
+mod capability;
 pub mod changes;
 pub mod compare;
 pub mod compress;
