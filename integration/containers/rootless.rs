@@ -278,7 +278,11 @@ fn a_plain_user_has_a_terminal_and_the_vfs_driver() {
     let user = User::with_image("plain-tty");
     let vfs = ["--storage-driver", "vfs"];
     user.run(
-        &[&vfs[..], &["run", "-d", "--name", "tt", "it", "sh", "-c", "echo x >/srv/new; exec sleep 1000"]].concat(),
+        &[
+            &vfs[..],
+            &["run", "-d", "--name", "tt", "it", "sh", "-c", "echo x >/srv/new; rm /bin/noexec; exec sleep 1000"],
+        ]
+        .concat(),
     )
     .ok();
     let wanted = "content\n33\n";
@@ -286,6 +290,10 @@ fn a_plain_user_has_a_terminal_and_the_vfs_driver() {
     let root =
         user.0.path("home/.local/share/bundle/containers").join(user.inspect("tt", ".Id")).join("rootfs/bin/busybox");
     assert!(root.exists(), "the files are copied");
+    until("it has written", || user.run(&["diff", "tt"]).ok().out == "C /bin\nD /bin/noexec\nC /srv\nA /srv/new\n");
+    user.run(&["commit", "tt", "changed"]).ok();
+    let look = ["run", "--rm", "changed", "sh", "-c", "cat /srv/new; ls /bin/noexec 2>/dev/null || echo gone"];
+    assert_eq!(user.run(&look).ok().out, "x\ngone\n");
     // `script` gives the caller a terminal.
     let plain = user.command(&["exec", "-it", "tt", "sh", "-c", "tty; stty size; read line; echo got $line; exit 4"]);
     let mut line: Vec<String> = vec!["stty rows 33 cols 99; exec".into()];
