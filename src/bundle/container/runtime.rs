@@ -63,6 +63,8 @@ impl Runtime {
     pub fn delete_during<T>(&self, what: impl FnOnce() -> T) -> T {
         let mut command = self.command();
         command.args(["delete", "--force", &self.id]);
+        // One that outlived us would put its directory back where the next command has removed it.
+        crate::sys::die_with_us(&mut command);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let done = what();
         if let Ok(mut child) = child {
