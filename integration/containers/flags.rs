@@ -405,6 +405,14 @@ fn a_container_has_users_of_its_own() {
     let seen = bed.run(&["run", "--rm", "mine", "stat", "-c", "%u %g %a", "/srv/new"]).ok().out;
     assert_eq!(seen, "33 34 4711\n");
     assert_eq!(says(&bed, &["--uidmap", "0:300000:1000", "--storage-driver", "vfs"], "stat -c %u /srv"), "33");
+    // Whatever a runtime does with the streams of a container: the machine's null device is nobody's but root's.
+    bed.detached("null", &["--userns", "auto", "-u", "web"], "exec sleep 1000");
+    bed.run(&["exec", "null", "true"]).ok();
+    bed.run(&["exec", "-d", "null", "true"]).ok();
+    bed.run(&["rm", "-f", "null"]).ok();
+    says(&bed, &["-u", "web"], "true");
+    let device = std::fs::metadata("/dev/null").unwrap();
+    assert_eq!((std::os::unix::fs::MetadataExt::uid(&device), std::os::unix::fs::MetadataExt::gid(&device)), (0, 0));
     bed.run(&["rm", "uu"]).ok();
     for (flags, words) in [
         (&["--userns", "x"][..], "--userns"),

@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, Mode, OFlags};
 use serde_json::{Value, json};
 
 use super::record::Container;
-use super::runtime::{Runtime, status_of};
+use super::runtime::{Runtime, null, status_of};
 use super::state::{State, Status};
 use super::{lifecycle, settle, units, users};
 use crate::tool::Tool;
@@ -69,11 +69,11 @@ pub fn exec(tool: &Tool, container: &Container, what: &Exec<'_>) -> Result<u8> {
     command.arg("--root").arg(runtime.run_dir.join("runtime"));
     command.args(["--log", &path(&log), "--log-format", "json", "exec", "--process", &path(&file)]);
     if what.detach {
-        command.arg("--detach").stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("--detach").stdout(null()).stderr(null());
     }
     command.arg(&container.id);
     let input = what.interactive || what.terminal;
-    command.stdin(if input && !what.detach { Stdio::inherit() } else { Stdio::null() });
+    command.stdin(if input && !what.detach { Stdio::inherit() } else { null() });
     for fd in [&file, &log] {
         rustix::io::fcntl_setfd(fd.as_fd(), rustix::io::FdFlags::empty())?;
     }

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::mount::OpenTreeFlags;
 
 /// Docker's exit statuses of a container that did not come to be.
 pub const FAILED: u8 = 125;
@@ -88,6 +90,20 @@ impl Runtime {
         });
         errors.last()
     }
+}
+
+/// The null device, for a stream of a container that nobody has: through a read-only mount of its own. Some runtimes
+/// give the standard streams to the container's user, which would be the whole machine's device.
+pub fn null() -> Stdio {
+    let open = || -> Result<Stdio> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(rustix::fs::CWD, "/dev/null", flags)?;
+        crate::sys::mount_setattr(&mount, false, libc::MOUNT_ATTR_RDONLY, 0, None)?;
+        let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        Ok(File::options().read(true).write(true).open(path)?.into())
+    };
+    // Where we may not mount, the device is not ours to give either.
+    open().unwrap_or_else(|_| Stdio::null())
 }
 
 /// Docker's exit status for what kept a program from starting.

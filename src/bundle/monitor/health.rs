@@ -2,14 +2,13 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::Pid;
 
 use super::plan::Health as Plan;
-use crate::container::runtime::Runtime;
+use crate::container::runtime::{Runtime, null};
 use crate::container::state::{Health, Probe, now};
 
 /// How much of what a check prints is kept, in bytes, and how many checks.
@@ -137,7 +136,7 @@ impl Check {
         rustix::io::ioctl_fionbio(&output, true)?;
         let mut command = runtime.command();
         command.arg("exec").arg("--process").arg(process).arg("--pid-file").arg(pid_file(runtime)).arg(&runtime.id);
-        command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
+        command.stdin(null()).stdout(theirs.try_clone()?).stderr(theirs);
         crate::sys::die_with_us(&mut command);
         let child = command.spawn().context("starting the runtime")?;
         let (started, deadline) = (now(), Instant::now() + plan.check.timeout);

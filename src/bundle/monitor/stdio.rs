@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +17,7 @@ use rustix::net::{
 
 use super::plan::Plan;
 use super::talk::{ERROR, OUTPUT, PACKET};
+use crate::container::runtime::null;
 
 /// One thing to read from.
 pub struct Source {
@@ -67,7 +68,7 @@ impl Streams {
             rustix::net::listen(&socket, 1)?;
             streams.console = Some(socket);
             command.arg("--console-socket").arg(path);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.stdin(null()).stdout(null()).stderr(null());
             return Ok(streams);
         }
         for (name, kind) in [("stdout", OUTPUT), ("stderr", ERROR)] {
@@ -90,7 +91,7 @@ impl Streams {
             streams.input = Some(ours);
             command.stdin(theirs);
         } else {
-            command.stdin(Stdio::null());
+            command.stdin(null());
         }
         Ok(streams)
     }
