@@ -275,7 +275,8 @@ fn a_plain_users_monitors_restart_and_check() {
 
 #[test]
 fn a_plain_user_has_a_terminal_and_the_vfs_driver() {
-    let user = User::with_image("plain-tty");
+    // Its home is longer than the address of a socket may be.
+    let user = User::with_image("plain-with-a-terminal-and-a-home-that-lies-deep-in-a-tree-of-directories");
     let vfs = ["--storage-driver", "vfs"];
     user.run(
         &[

@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 use super::plan::Plan;
-use super::talk::{ERROR, OUTPUT, PACKET};
+use super::talk::{ERROR, OUTPUT, PACKET, Place};
 use crate::container::runtime::null;
 
 /// One thing to read from.
@@ -52,7 +52,8 @@ pub struct Streams {
     pub ending: bool,
     /// The terminal, whose size is set there.
     pub terminal: Option<OwnedFd>,
-    console: Option<OwnedFd>,
+    /// Where the runtime sends the terminal to.
+    console: Option<(OwnedFd, Place)>,
 }
 
 impl Streams {
@@ -63,11 +64,12 @@ impl Streams {
             let path = plan.run_dir.join("console");
             let _ = std::fs::remove_file(&path);
             let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)
+            let place = Place::open(&plan.run_dir)?;
+            rustix::net::bind(&socket, &SocketAddrUnix::new(place.path("self", "console"))?)
                 .with_context(|| format!("making {}", path.display()))?;
             rustix::net::listen(&socket, 1)?;
-            streams.console = Some(socket);
-            command.arg("--console-socket").arg(path);
+            command.arg("--console-socket").arg(place.path(&std::process::id().to_string(), "console"));
+            streams.console = Some((socket, place));
             command.stdin(null()).stdout(null()).stderr(null());
             return Ok(streams);
         }
@@ -105,7 +107,7 @@ impl Streams {
 
     /// Takes the terminal that the runtime has sent.
     pub fn accept_terminal(&mut self, plan: &Plan) -> Result<()> {
-        let Some(console) = self.console.take() else { return Ok(()) };
+        let Some((console, _place)) = self.console.take() else { return Ok(()) };
         let _ = std::fs::remove_file(plan.run_dir.join("console"));
         let stream = rustix::net::accept_with(&console, SocketFlags::CLOEXEC)?;
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -2,10 +2,11 @@
 //! what kind. The first client is the command that has started the monitor, by a socket pair; others connect to
 //! `monitor` in the container's run directory.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
@@ -83,11 +84,30 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
         .context("a socket pair for the monitor")
 }
 
+/// A directory that holds sockets. Their addresses have 107 bytes at the most (unix(7)), which a plain user's home may
+/// have alone: they go through a descriptor.
+pub struct Place(OwnedFd);
+
+impl Place {
+    /// Opens it.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(dir, flags, Mode::empty());
+        Ok(Self(opened.with_context(|| format!("opening {}", dir.display()))?))
+    }
+
+    /// The path of a name in it, as long as this lives, for a process: `self`, or its number.
+    pub fn path(&self, process: &str, name: &str) -> String {
+        format!("/proc/{process}/fd/{}/{name}", self.0.as_raw_fd())
+    }
+}
+
 /// Connects to the monitor of the container with this run directory; `None` where there is none.
 pub fn connect(run_dir: &Path) -> Result<Option<OwnedFd>> {
     use rustix::io::Errno;
     let socket = socket()?;
-    match rustix::net::connect(&socket, &SocketAddrUnix::new(run_dir.join(SOCKET))?) {
+    let Ok(place) = Place::open(run_dir) else { return Ok(None) };
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(place.path("self", SOCKET))?) {
         Ok(()) => Ok(Some(socket)),
         Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
         Err(error) => Err(error).context("connecting to the container's monitor"),
@@ -100,7 +120,9 @@ pub fn listen(run_dir: &Path) -> Result<OwnedFd> {
     // Of a monitor that was killed: we hold the container's lock.
     let _ = std::fs::remove_file(&path);
     let socket = socket()?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?).with_context(|| format!("making {}", path.display()))?;
+    let place = Place::open(run_dir)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(place.path("self", SOCKET))?)
+        .with_context(|| format!("making {}", path.display()))?;
     rustix::net::listen(&socket, 64)?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket)
