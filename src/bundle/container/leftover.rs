@@ -1,4 +1,4 @@
-//! What a runtime that was killed has left of a container, and does not find again itself: its cgroups.
+//! What a runtime has left of a container, and does not find again itself: its cgroups.
 
 use std::fs;
 use std::path::{Path, PathBuf};

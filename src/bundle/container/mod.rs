@@ -8,7 +8,7 @@ pub mod demo;
 pub mod exec;
 pub mod files;
 pub mod ids;
-mod leftover;
+pub mod leftover;
 pub mod lifecycle;
 pub mod log;
 pub mod mapped;
@@ -67,6 +67,7 @@ fn plan(tool: &Tool, container: &Container, document: &Value) -> Result<Plan> {
         plain_user: tool.plain_user,
         run_dir: container.run_dir(tool),
         runtime: container.runtime(tool).program,
+        cgroup: if tool.plain_user { None } else { Some(spec::cgroup(flags, &container.id)?) },
         terminal: flags.tty,
         size: None,
         input: settings.interactive,

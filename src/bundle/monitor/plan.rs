@@ -31,6 +31,8 @@ pub struct Plan {
     pub run_dir: PathBuf,
     /// The runtime's program.
     pub runtime: PathBuf,
+    /// The container's cgroup, in every hierarchy; none of its own for a plain user.
+    pub cgroup: Option<String>,
     /// Whether the program gets a terminal.
     pub terminal: bool,
     /// That terminal's first size, rows and columns.

@@ -107,6 +107,7 @@ impl Monitor {
             format!("the runtime {} gave status {status} and said nothing", self.plan.runtime.display())
         });
         self.runtime.delete();
+        self.end_cgroups();
         let status = i32::from(runtime::status_of(&said));
         let first = self.state.restarts == 0 && self.delay.is_none();
         self.state.error = Some(said.clone());
@@ -168,8 +169,16 @@ impl Monitor {
         // Two processes have something to do, and nobody waits for one after the other.
         self.removal =
             self.runtime.delete_during(|| self.plan.remove.then(|| Removal::begin(&self.plan).ok())).flatten();
+        self.end_cgroups();
         self.over(End { status, error: None, again: again.is_some() }, again);
         Ok(())
+    }
+
+    /// Some runtimes leave a cgroup in which somebody is just dying.
+    fn end_cgroups(&self) {
+        if let Some(path) = &self.plan.cgroup {
+            crate::container::leftover::remove_cgroups(path);
+        }
     }
 
     /// After how long the container is started anew, if it is.
@@ -220,6 +229,7 @@ impl Monitor {
     /// Something that we count on is not there: nothing may stay half done.
     pub(super) fn give_up(&mut self, error: &anyhow::Error) {
         self.runtime.delete();
+        self.end_cgroups();
         let error = format!("{error:#}");
         self.state.status = if self.state.started == 0 { Status::Created } else { Status::Exited };
         self.state.exit = Some(i32::from(runtime::FAILED));
