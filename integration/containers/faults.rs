@@ -84,7 +84,7 @@ fn list_is_stable(list: &dyn Fn() -> String, text: &str) -> bool {
 fn kills_at_a_hundred_moments() {
     let bed = Bed::new("kills");
     let mut random = Random(7);
-    let mut committed = Vec::new();
+    let (mut committed, mut seen) = (Vec::new(), Vec::new());
     for round in 0..100 {
         let operation = ["run", "stop", "restart", "commit", "rm"][random.below(5) as usize];
         let victim = ["command", "monitor", "init"][random.below(3) as usize];
@@ -102,6 +102,9 @@ fn kills_at_a_hundred_moments() {
         ];
         if operation != "run" {
             bed.run(&run).ok();
+        }
+        if operation != "run" {
+            seen.push(bed.inspect(&name, ".Id"));
         }
         let image = format!("image{round}");
         let (monitor, init) = if operation == "run" { (0, 0) } else { (bed.monitor(&name), bed.pid(&name)) };
@@ -142,6 +145,10 @@ fn kills_at_a_hundred_moments() {
     }
     bed.run(&["store", "check"]).ok();
     until("no monitor is left", || bed.processes().is_empty());
+    // Also of those that were removed by the very command that was killed.
+    for id in seen {
+        assert!(cgroups(&id).is_empty(), "{:?}", cgroups(&id));
+    }
     // What a killed command has half made goes with the next.
     bed.run(&["prune", "-f"]).ok();
     bed.is_clean();
