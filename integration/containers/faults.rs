@@ -203,7 +203,7 @@ fn many_at_once() {
     }
     bed.is_clean();
     // Several start and stop one.
-    bed.run(&["create", "--name", "two", "it", "sleep", "100"]).ok();
+    bed.run(&["create", "--name", "two", "it", "sleep", "1000"]).ok();
     let all: Vec<Child> = (0..8)
         .map(|number| {
             let words: &[&str] = if number % 2 == 0 { &["start", "two"] } else { &["stop", "-t", "0", "two"] };
@@ -215,6 +215,17 @@ fn many_at_once() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     is_true(&bed, "start and stop");
+    // A stop, or a kill, that comes while the runtime is still at work is not lost: nothing waits for the program's end.
+    for round in 0..12 {
+        let mut start =
+            bed.command(&["restart", "-t", "0", "two"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(5 + 4 * round));
+        let words: &[&str] = if round % 2 == 0 { &["stop", "-t", "0", "two"] } else { &["kill", "two"] };
+        bed.run(words);
+        start.wait().unwrap();
+        bed.run(&["kill", "two"]);
+        bed.run(&["wait", "two"]).ok();
+    }
 }
 
 #[test]

@@ -67,6 +67,8 @@ enum Phase {
 
 /// A stop that was asked for.
 struct Stopping {
+    /// What is asked first.
+    signal: i32,
     /// When to kill; `None` for never.
     kill: Option<Instant>,
     killed: bool,
@@ -288,7 +290,7 @@ impl Monitor {
     fn next_time(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut times = vec![
-            self.stopping.as_ref().and_then(|it| it.kill.filter(|_| !it.killed)),
+            self.stopping.as_ref().and_then(|it| it.kill.filter(|_| !it.killed && self.init.is_some())),
             self.quiet.filter(|it| *it > now),
         ];
         if let Phase::Waiting(until) = self.phase {
@@ -415,7 +417,9 @@ impl Monitor {
             self.state.restarts += 1;
             return self.start();
         }
-        if let Some(stopping) = &mut self.stopping
+        // While the runtime is at work there is nobody to kill yet.
+        if self.init.is_some()
+            && let Some(stopping) = &mut self.stopping
             && !stopping.killed
             && stopping.kill.is_some_and(|it| it <= now)
         {

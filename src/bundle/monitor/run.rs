@@ -94,8 +94,8 @@ impl Monitor {
             client.send(&[talk::STARTED]);
         }
         // Asked for while the runtime was at work.
-        if self.stopping.is_some() {
-            self.signal(self.plan.stop_signal);
+        if let Some(stopping) = &self.stopping {
+            self.signal(stopping.signal);
         }
         Ok(())
     }

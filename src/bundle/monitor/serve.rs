@@ -111,7 +111,8 @@ impl Monitor {
         }
         let seconds = stop.timeout.unwrap_or(self.plan.stop_timeout);
         let kill = u64::try_from(seconds).ok().and_then(|it| Instant::now().checked_add(Duration::from_secs(it)));
-        self.stopping = Some(Stopping { kill, killed: false });
+        let signal = stop.signal.unwrap_or(self.plan.stop_signal);
+        self.stopping = Some(Stopping { signal, kill, killed: false });
         if let Phase::Waiting(_) = self.phase {
             let status = self.state.exit.unwrap_or(0);
             self.state.status = Status::Exited;
@@ -119,7 +120,7 @@ impl Monitor {
             self.over(End { status, error: None, again: false }, None);
             return Ok(());
         }
-        self.signal(stop.signal.unwrap_or(self.plan.stop_signal));
+        self.signal(signal);
         self.thaw();
         Ok(())
     }
