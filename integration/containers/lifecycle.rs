@@ -48,6 +48,11 @@ fn create_start_and_their_exit_statuses() {
     bed.run(&["start", "cc"]).ok();
     assert_eq!(bed.run(&["wait", "cc"]).ok().out, "3\n");
     assert_eq!(bed.run(&["logs", "cc"]).ok().out, "ran\nran\n");
+    // One that is to be removed at its end is there until then.
+    bed.run(&["create", "--rm", "--name", "once", "it", "echo", "ran"]).ok();
+    assert_eq!(bed.status("once"), "Created");
+    assert_eq!(bed.run(&["start", "-a", "once"]).ok().out, "ran\n");
+    assert_eq!(bed.status("once"), "");
     // What cannot be started says why and stays.
     bed.run(&["run", "-d", "--name", "no", "it", "nothere"]).fails(127, "nothere");
     assert_eq!(bed.status("no"), "Created");

@@ -39,7 +39,7 @@ pub fn stay(
     options: &Options,
 ) -> Result<u8> {
     loop {
-        match attach::attach(&socket, signals, options, &mut || Ok(()))? {
+        match attach::attach(&socket, signals, options)? {
             Outcome::Ended(end) => return Ok(failed(&end)),
             Outcome::Detached => {
                 lifecycle::event(tool, container, "detach", &[]);

@@ -9,6 +9,7 @@ use crate::cli::containers::{Attaching, Create, Making, Run};
 use crate::container::attach::{self, Options, Signals};
 use crate::container::record::{self, Container, New, Settings};
 use crate::container::runtime::FAILED;
+use crate::container::state::State;
 use crate::container::{lifecycle, remove, settle, spec, start};
 use crate::image::Reference;
 use crate::output;
@@ -29,6 +30,8 @@ pub fn run(tool: &Tool, args: &Run) -> u8 {
 /// Prints the new container's id.
 pub fn create(tool: &Tool, args: &Create) -> Result<()> {
     let (container, _lock) = make(tool, &args.making, false)?;
+    // With --rm: this tells it from one whose `run` was killed before it could start it.
+    State::default().write(&container.dir(tool)?, false)?;
     output::print(&format!("{}\n", container.id))
 }
 

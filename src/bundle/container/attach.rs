@@ -151,14 +151,8 @@ impl Keys<'_> {
     }
 }
 
-/// Stays attached until the container ends for good, or the keys are pressed. `started` is called when its program
-/// runs.
-pub fn attach(
-    socket: &OwnedFd,
-    signals: &Signals,
-    options: &Options,
-    started: &mut dyn FnMut() -> Result<()>,
-) -> Result<Outcome> {
+/// Stays attached until the container ends for good, or the keys are pressed.
+pub fn attach(socket: &OwnedFd, signals: &Signals, options: &Options) -> Result<Outcome> {
     let mut buffer = vec![0; 1 + PACKET];
     let mut raw = None;
     let (mut input, mut output) = (options.input, options.output);
@@ -194,7 +188,6 @@ pub fn attach(
             match kind {
                 talk::OUTPUT if output => output = write_all(stdout.as_fd(), bytes)?,
                 talk::ERROR if output => output = write_all(stderr.as_fd(), bytes)?,
-                talk::STARTED => started()?,
                 talk::END => {
                     let it: End = serde_json::from_slice(bytes).context("what the monitor says of the end")?;
                     if !it.again {

@@ -54,6 +54,10 @@ fn settle(tool: &Tool, container: &Container, state: State, lock: File) -> Resul
         return Ok(Some(state));
     }
     if !state.live() {
+        if state.status == Status::Created && state.error.is_none() && State::exists(&container.dir(tool)?) {
+            // Made by `create`, to be started some day.
+            return Ok(Some(state));
+        }
         // With --rm: the command or the monitor that would have removed it was killed.
         remove::finish(tool, container, &lock, true)?;
         return Ok(None);

@@ -135,6 +135,11 @@ impl State {
         }
     }
 
+    /// Whether one has been written.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("state").exists()
+    }
+
     /// Writes it: readers see the old or the new one. `durable`: also after a loss of power.
     pub fn write(&self, dir: &Path, durable: bool) -> Result<()> {
         let bytes = serde_json::to_vec(self)?;
