@@ -19,7 +19,10 @@ fn all_with(runtime: &str) {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains(" 0 filtered out") || text.contains("test result: ok"), "{text}");
+    // A program that ran nothing has shown nothing.
+    let passed =
+        text.lines().find_map(|it| it.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok());
+    assert!(passed.is_some_and(|it| it > 50), "{text}");
 }
 
 #[test]

@@ -126,6 +126,10 @@ impl Source {
         let path = clean(side.path);
         let place = find(side.root, &path, follow || wants_directory).with_context(told)?;
         let kind = place.kind()?.with_context(|| format!("{}: no such file or directory", told()))?;
+        // Put there since it was followed: a copy of it on the host would lead the next one elsewhere.
+        if follow && kind == FileType::Symlink {
+            bail!("{}: something else was put there just now", told());
+        }
         let directory = kind == FileType::Directory;
         if wants_directory && !directory {
             bail!("{}: not a directory", told());
