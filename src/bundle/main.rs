@@ -12,6 +12,7 @@ mod init;
 mod layer;
 mod monitor;
 mod namespace;
+mod network;
 mod output;
 mod probe;
 mod registry;

@@ -113,9 +113,23 @@ pub fn mount_setattr(
         )
     };
     if result < 0 {
-        return Err(Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)));
+        return Err(last_error());
     }
     Ok(())
+}
+
+/// Turns on one of the switches of a netlink socket (netlink(7), `NETLINK_*`).
+pub fn netlink_option(socket: impl AsFd, option: i32) -> rustix::io::Result<()> {
+    let on: libc::c_int = 1;
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `size` bytes of `on`, which outlives the call.
+    let result = unsafe { libc::setsockopt(socket, libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn last_error() -> Errno {
+    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]

@@ -1,0 +1,4 @@
+//! Networks of containers: what of them is on the host.
+
+pub mod link;
+mod netlink;
