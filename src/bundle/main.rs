@@ -44,6 +44,15 @@ fn main() -> ExitCode {
         // Nobody reads what it says but in the container's state.
         return monitor::run(&words.collect::<Vec<_>>()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
+    if first == Some(network::names::WORD) {
+        return network::names::run(&words.collect::<Vec<_>>()).map_or_else(
+            |error| {
+                complain(&error);
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     // In a container of the demonstration there is nothing else to find out first.
     if first == Some("probe") {
         return probe::run(&words.collect::<Vec<_>>()).map_or_else(

@@ -1,0 +1,420 @@
+//! Who is in which network. Each running container has a file in the directory `containers` of each of its networks;
+//! what the containers of other hosts are called lies in `remote` in the same form. The directories are watched, of
+//! all networks, since a container may be in several; files of other networks than ours are read only when one of our
+//! containers turns out to be in there too.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::prefix::Prefix;
+
+/// The largest file that is read, in bytes.
+const MOST_FILE: u64 = 64 << 10;
+/// The directories of a network that have containers: those of this host, and those of others.
+pub const HERE: &str = "containers";
+pub const THERE: &str = "remote";
+
+/// A network's file `network`.
+#[derive(Debug, Deserialize)]
+pub struct Config {
+    /// Its name.
+    pub name: String,
+    /// The addresses of its name server.
+    #[serde(default)]
+    pub listen: Vec<IpAddr>,
+    /// Whether nothing goes in or out.
+    #[serde(default)]
+    pub internal: bool,
+    /// The domain of its names, which may stand behind them.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// Its subnets: questions about their addresses are not sent to others.
+    #[serde(default)]
+    pub subnets: Vec<Prefix>,
+}
+
+/// A container's file.
+#[derive(Debug, Default, Deserialize)]
+pub struct Record {
+    /// Its addresses in this network.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// What others call it; the first is what its addresses are called.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// What it alone calls others.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+    /// Whom its questions are sent to, instead of the host's servers.
+    #[serde(default)]
+    pub servers: Option<Vec<IpAddr>>,
+}
+
+/// A network and its members. A member is named by the path of its file below the network's directory.
+#[derive(Debug)]
+pub struct Network {
+    dir: PathBuf,
+    /// Its settings.
+    pub config: Config,
+    watched: [bool; 2],
+    loaded: bool,
+    members: HashMap<Box<str>, Option<Record>>,
+    names: HashMap<Box<str>, Vec<Box<str>>>,
+    addresses: HashMap<IpAddr, Box<str>>,
+}
+
+impl Network {
+    /// Reads its settings; nothing of its members.
+    fn open(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            dir: dir.into(),
+            config: read(&dir.join("network"))?,
+            watched: [false; 2],
+            loaded: false,
+            members: HashMap::new(),
+            names: HashMap::new(),
+            addresses: HashMap::new(),
+        })
+    }
+
+    /// The addresses of a name, which is in lower case; `None` if nobody is called that.
+    pub fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let members = self.names.get(name)?.iter().filter_map(|it| self.record(it));
+        let mut found = Vec::new();
+        for address in members.flat_map(|it| &it.addresses) {
+            if !found.contains(address) {
+                found.push(*address);
+            }
+        }
+        Some(found)
+    }
+
+    /// Who has an address.
+    pub fn member(&self, address: IpAddr) -> Option<&str> {
+        self.addresses.get(&address).map(AsRef::as_ref)
+    }
+
+    /// What is known of a member.
+    pub fn record(&self, member: &str) -> Option<&Record> {
+        self.members.get(member)?.as_ref()
+    }
+
+    /// Whether this is a member.
+    pub fn has(&self, member: &str) -> bool {
+        self.members.contains_key(member)
+    }
+
+    /// Puts a member in the place of what it was before.
+    fn put(&mut self, member: &str) {
+        self.remove(member);
+        let mut record = None;
+        if self.loaded {
+            match read::<Record>(&self.dir.join(member)) {
+                Ok(it) => record = Some(it),
+                // It may be gone again.
+                Err(error) if !self.dir.join(member).exists() => drop(error),
+                Err(error) => super::log(&format!("{error:#}; it has no name")),
+            }
+        }
+        if let Some(record) = &record {
+            for name in record.names.iter().map(|it| it.to_ascii_lowercase().into_boxed_str()) {
+                let called = self.names.entry(name).or_default();
+                if !called.iter().any(|it| **it == *member) {
+                    called.push(member.into());
+                }
+            }
+            for address in &record.addresses {
+                // No other host says who is here.
+                let taken = self.addresses.get(address).is_some_and(|it| it.starts_with(HERE));
+                if !taken || member.starts_with(HERE) {
+                    self.addresses.insert(*address, member.into());
+                }
+            }
+        }
+        self.members.insert(member.into(), record);
+    }
+
+    fn remove(&mut self, member: &str) {
+        let Some(Some(record)) = self.members.remove(member) else { return };
+        for name in record.names.iter().map(|it| it.to_ascii_lowercase()) {
+            if let Some(called) = self.names.get_mut(name.as_str()) {
+                called.retain(|it| **it != *member);
+                if called.is_empty() {
+                    self.names.remove(name.as_str());
+                }
+            }
+        }
+        for address in &record.addresses {
+            if self.addresses.get(address).is_some_and(|it| **it == *member) {
+                self.addresses.remove(address);
+            }
+        }
+    }
+
+    /// Looks through the directories again, as if nothing were known.
+    fn scan(&mut self) {
+        self.members.clear();
+        self.names.clear();
+        self.addresses.clear();
+        for place in [HERE, THERE] {
+            for entry in std::fs::read_dir(self.dir.join(place)).into_iter().flatten().flatten() {
+                if let Some(name) = entry.file_name().to_str().filter(|it| !it.starts_with('.')) {
+                    self.put(&format!("{place}/{name}"));
+                }
+            }
+        }
+    }
+
+    /// Whether a container of this host is in it.
+    pub fn in_use(&self) -> bool {
+        self.members.keys().any(|it| it.starts_with(HERE))
+    }
+}
+
+/// What is watched.
+enum Watched {
+    /// The directory of all networks.
+    All,
+    /// A network's directory of containers, and which of the two.
+    Members(String, &'static str),
+}
+
+/// All networks of this host, as seen by the server of one of them.
+pub struct Networks {
+    inotify: OwnedFd,
+    root: PathBuf,
+    /// The name of our own network's directory.
+    own: String,
+    all: BTreeMap<String, Network>,
+    watches: HashMap<i32, Watched>,
+    /// Whether the directory of our network's containers is gone.
+    gone: bool,
+}
+
+impl Networks {
+    /// Watches the networks that lie beside this one, and reads this one.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let (root, own) = dir.parent().zip(dir.file_name()).context("a network's directory has a name")?;
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
+            .context("inotify (the host's limit is fs.inotify.max_user_instances)")?;
+        let mut networks = Self {
+            inotify,
+            root: root.into(),
+            own: own.to_string_lossy().into_owned(),
+            all: BTreeMap::new(),
+            watches: HashMap::new(),
+            gone: false,
+        };
+        let own = networks.own.clone();
+        let mut network = Network::open(dir)?;
+        network.loaded = true;
+        networks.all.insert(own.clone(), network);
+        networks.watch(root, WatchFlags::empty(), Watched::All)?;
+        networks.watch_members(&own)?;
+        networks.look_beside();
+        Ok(networks)
+    }
+
+    /// What tells that there is something to [`update`](Self::update).
+    pub fn changes(&self) -> &OwnedFd {
+        &self.inotify
+    }
+
+    /// Our own network.
+    pub fn own(&self) -> &Network {
+        &self.all[&self.own]
+    }
+
+    /// All networks.
+    pub fn all(&self) -> impl Iterator<Item = &Network> {
+        self.all.values()
+    }
+
+    /// Whether no container of this host is in our network any more.
+    pub fn over(&self) -> bool {
+        self.gone || !self.own().in_use()
+    }
+
+    /// Whether our network's directory has been removed.
+    pub fn gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The networks that a member of ours is in, our own first.
+    pub fn of(&mut self, member: Option<&str>) -> Vec<&Network> {
+        let Some(member) = member else { return vec![self.own()] };
+        self.watch_rest();
+        for (_, network) in self.all.iter_mut().filter(|(name, it)| **name != self.own && it.has(member)) {
+            if !network.loaded {
+                network.loaded = true;
+                network.scan();
+            }
+        }
+        let others = self.all.iter().filter(|(name, it)| **name != self.own && it.has(member));
+        std::iter::once(self.own()).chain(others.map(|(_, it)| it)).collect()
+    }
+
+    /// Takes up what has changed.
+    pub fn update(&mut self) -> Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut changes = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(it) => {
+                    let name = it.file_name().and_then(|it| it.to_str().ok()).unwrap_or_default();
+                    changes.push((it.wd(), it.events(), name.to_owned()));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error).context("reading what has changed"),
+            }
+        }
+        for (watch, what, name) in changes {
+            self.apply(watch, what, &name);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, watch: i32, what: ReadFlags, name: &str) {
+        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+            self.look_beside();
+            self.all.values_mut().for_each(Network::scan);
+            return;
+        }
+        match self.watches.get(&watch) {
+            Some(Watched::All) if !name.is_empty() && !what.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) => {
+                self.look_at(name);
+            }
+            Some(Watched::Members(network, place)) => {
+                let (network, place) = (network.clone(), *place);
+                if what.contains(ReadFlags::IGNORED) {
+                    self.watches.remove(&watch);
+                    self.lost(&network, place);
+                } else if let Some(network) = self.all.get_mut(&network).filter(|_| !name.starts_with('.')) {
+                    let member = format!("{place}/{name}");
+                    if what.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+                        network.remove(&member);
+                    } else if !name.is_empty() {
+                        network.put(&member);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A directory of members is gone, and with it those who are there.
+    fn lost(&mut self, name: &str, place: &str) {
+        if place == HERE {
+            if name == self.own {
+                self.gone = true;
+            } else {
+                self.all.remove(name);
+            }
+        } else if let Some(network) = self.all.get_mut(name) {
+            network.watched[1] = false;
+            network.scan();
+        }
+    }
+
+    /// Takes up networks that are not known yet.
+    fn look_beside(&mut self) {
+        for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            if let Some(name) = entry.file_name().to_str() {
+                self.look_at(name);
+            }
+        }
+    }
+
+    fn look_at(&mut self, name: &str) {
+        if name.starts_with('.') || self.all.contains_key(name) || !self.root.join(name).is_dir() {
+            return;
+        }
+        // Its directory may be there before its file is: it is then found by who asks next.
+        let network = Network::open(&self.root.join(name)).unwrap_or_else(|_| Network {
+            dir: self.root.join(name),
+            config: Config {
+                name: String::new(),
+                listen: Vec::new(),
+                internal: true,
+                domain: None,
+                subnets: Vec::new(),
+            },
+            watched: [false; 2],
+            loaded: false,
+            members: HashMap::new(),
+            names: HashMap::new(),
+            addresses: HashMap::new(),
+        });
+        self.all.insert(name.into(), network);
+        let _ = self.watch_members(name);
+    }
+
+    /// Watches what was not there yet when its network was found.
+    fn watch_rest(&mut self) {
+        let unread = |it: &Network| it.config.name.is_empty() || !it.watched[0];
+        let names: Vec<String> = self.all.iter().filter(|(_, it)| unread(it)).map(|it| it.0.clone()).collect();
+        for name in names {
+            if !self.root.join(&name).is_dir() {
+                self.all.remove(&name);
+                continue;
+            }
+            if let Some(network) = self.all.get_mut(&name)
+                && let Ok(config) = read(&network.dir.join("network"))
+            {
+                network.config = config;
+            }
+            let _ = self.watch_members(&name);
+        }
+    }
+
+    /// Watches a network's members; then reads them, so that none is missed in between.
+    fn watch_members(&mut self, name: &str) -> Result<()> {
+        for (at, place) in [HERE, THERE].into_iter().enumerate() {
+            let Some(network) = self.all.get(name) else { break };
+            if network.watched[at] {
+                continue;
+            }
+            let path = network.dir.join(place);
+            match self.watch(&path, WatchFlags::ONLYDIR, Watched::Members(name.into(), place)) {
+                Ok(()) => self.all.get_mut(name).expect("it was there").watched[at] = true,
+                Err(error) if place == HERE => return Err(error),
+                // Most networks are on this host alone.
+                Err(_) => {}
+            }
+        }
+        if let Some(network) = self.all.get_mut(name) {
+            network.scan();
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, path: &Path, flags: WatchFlags, what: Watched) -> Result<()> {
+        let changes = WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE;
+        let made = if matches!(what, Watched::All) { WatchFlags::CREATE } else { WatchFlags::empty() };
+        let watch = inotify::add_watch(&self.inotify, path, changes | made | flags)
+            .with_context(|| format!("watching {}", path.display()))?;
+        self.watches.insert(watch, what);
+        Ok(())
+    }
+}
+
+/// Reads a file that is no longer than [`MOST_FILE`].
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let mut bytes = Vec::new();
+    let told = || format!("reading {}", path.display());
+    File::open(path).and_then(|it| it.take(MOST_FILE).read_to_end(&mut bytes)).with_context(told)?;
+    serde_json::from_slice(&bytes).with_context(told)
+}
