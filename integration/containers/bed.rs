@@ -142,7 +142,8 @@ fn base() -> Vec<u8> {
     add("srv/file", b"content\n", 0o640, 33);
     add("bin/noexec", b"x", 0o644, 0);
     let applets = "sh cat id pwd env hostname grep sleep wc rm true false echo ls stat mkdir touch dd seq yes kill ps \
-        head tail test mount ln chmod chown cp mv readlink find tr cut printf nc stty tee mknod awk sort od sync";
+        head tail test mount ln chmod chown cp mv readlink find tr cut printf nc stty tee mknod awk sort od sync \
+        ip ping wget nslookup httpd timeout";
     for name in applets.split_whitespace() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);

@@ -64,6 +64,8 @@ impl Place {
         for name in ["XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE"] {
             command.env_remove(name);
         }
+        // The machine's own network stays as it is: who wants one says so.
+        command.env("BUNDLE_NETWORK", "none");
         command.env("BUNDLE_ROOT", self.path(store)).env("BUNDLE_RUNTIME", rt()).args(words);
         command
     }

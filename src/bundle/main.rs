@@ -44,6 +44,15 @@ fn main() -> ExitCode {
         // Nobody reads what it says but in the container's state.
         return monitor::run(&words.collect::<Vec<_>>()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
+    if first == Some(network::attach::HOOK) {
+        return network::attach::attach_from_hook(&words.collect::<Vec<_>>()).map_or_else(
+            |error| {
+                complain(&error);
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     if first == Some(network::names::WORD) {
         return network::names::run(&words.collect::<Vec<_>>()).map_or_else(
             |error| {

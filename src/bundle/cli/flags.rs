@@ -179,9 +179,35 @@ pub struct Flags {
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
 
-    /// The container's network: `none` (only loopback), `host`, `container:NAME`
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none")]
-    pub network: String,
+    /// A network, or several: a name, or `name=NAME,alias=,ip=,ip6=,mac-address=`; or `none` (only loopback), `host`,
+    /// `container:NAME`, `ns:PATH`, `cni:NAME` [default: bridge, and none for a plain user]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", env = "BUNDLE_NETWORK")]
+    pub network: Vec<String>,
+    /// Another name of the container in its networks
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    pub network_alias: Vec<String>,
+    /// Its IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Its IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<String>,
+    /// Its Ethernet address
+    #[arg(long, value_name = "ADDRESS")]
+    pub mac_address: Option<String>,
+    /// Another container, under a name that only this one sees
+    #[arg(long, value_name = "CONTAINER[:NAME]")]
+    pub link: Vec<String>,
+    /// Let a port of the host lead into the container; `,via=proxy`: by a process, not by rules of the kernel;
+    /// `,from=SUBNET`: only for those
+    #[arg(short, long, value_name = "[[ADDRESS:]HOST:]PORT[/udp]")]
+    pub publish: Vec<String>,
+    /// The same for all ports that the image exposes, from random ports of the host
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+    /// A port that the program listens on
+    #[arg(long, value_name = "PORT[/udp]")]
+    pub expose: Vec<String>,
     /// `host`: the host's processes are seen; `container:NAME`
     #[arg(long, value_name = "MODE")]
     pub pid: Option<String>,

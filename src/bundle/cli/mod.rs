@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod flags;
+pub mod network;
 pub mod volume;
 pub mod watch;
 
@@ -184,6 +185,9 @@ pub enum Command {
     /// Look at manifests in a registry
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Networks: who reaches whom
+    #[command(subcommand, after_help = "Example: bundle network create front")]
+    Network(network::Network),
     /// Volumes: data that outlives containers
     #[command(subcommand)]
     Volume(volume::Volume),
@@ -334,7 +338,7 @@ pub struct Inspect {
     /// Say in words why containers have failed, and what to try
     #[arg(long)]
     pub why: bool,
-    /// Containers, images, volumes: names or ids
+    /// Containers, images, networks, volumes: names or ids
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
 }
@@ -346,6 +350,8 @@ pub enum InspectType {
     Container,
     /// An image.
     Image,
+    /// A network.
+    Network,
     /// A volume.
     Volume,
 }

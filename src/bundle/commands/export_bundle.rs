@@ -92,6 +92,7 @@ pub fn run(tool: &Tool, args: &ExportBundle) -> Result<()> {
             mounts: &mounts,
             propagation: None,
             join: &[],
+            network: None,
             shm: None,
             ids: None,
             plain_user: tool.plain_user,

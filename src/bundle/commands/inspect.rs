@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::{Driver, Inspect, InspectType};
 use crate::container::record::{self, Container};
 use crate::container::{changes, log, settle, shown, spec};
+use crate::network::{self, rows};
 use crate::output;
 use crate::store::{Image, Store};
 use crate::tool::Tool;
@@ -21,7 +22,7 @@ pub fn run(tool: &Tool, args: &Inspect) -> Result<()> {
     output::documents(args.format.as_deref(), &documents)
 }
 
-/// A container, else an image, else a volume of that name.
+/// A container, else an image, else a network, else a volume of that name.
 fn any(tool: &Tool, args: &Inspect, name: &str) -> Result<Value> {
     let store = tool.store()?;
     let wanted = |it| args.r#type.is_none_or(|wanted| wanted == it);
@@ -35,6 +36,11 @@ fn any(tool: &Tool, args: &Inspect, name: &str) -> Result<Value> {
     {
         return document(store, &image);
     }
+    if wanted(InspectType::Network)
+        && let Some(found) = rows::look_up(store.db(), name)?
+    {
+        return super::network::document(tool, &found);
+    }
     if wanted(InspectType::Volume)
         && let Some(found) = volume::find(store.db(), name)?
     {
@@ -43,8 +49,9 @@ fn any(tool: &Tool, args: &Inspect, name: &str) -> Result<Value> {
     match args.r#type {
         Some(InspectType::Container) => bail!("no such container: {name}"),
         Some(InspectType::Image) => bail!("no such image: {name}"),
+        Some(InspectType::Network) => bail!("no such network: {name}"),
         Some(InspectType::Volume) => bail!("no such volume: {name}"),
-        None => bail!("no such container, image or volume: {name}"),
+        None => bail!("no such container, image, network or volume: {name}"),
     }
 }
 
@@ -118,7 +125,7 @@ fn container_document(tool: &Tool, container: &Container, size: bool) -> Result<
         "HostConfig": {
             "AutoRemove": container.remove,
             "RestartPolicy": restart,
-            "NetworkMode": flags.network,
+            "NetworkMode": flags.network.join(","),
             "ReadonlyRootfs": flags.read_only,
             "Privileged": flags.privileged,
             "LogConfig": {"Type": if log.driver == spec::LogDriver::Files { "k8s-file" } else { "none" },
@@ -126,6 +133,7 @@ fn container_document(tool: &Tool, container: &Container, size: bool) -> Result<
             "Flags": flags,
             "Resources": spec::update(flags, tool.plain_user)?,
         },
+        "NetworkSettings": network::shown::document(tool, container)?,
         "Mounts": settings.mounts,
     });
     if size {

@@ -18,6 +18,7 @@ mod login;
 mod logs;
 mod manifest;
 mod moment;
+mod network;
 mod port;
 mod prune;
 mod ps;
@@ -109,6 +110,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Search(args) => search::search(&args),
         Command::Tags(args) => search::tags(&args),
         Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&args),
+        Command::Network(command) => network::run(&tool, &command),
         Command::Volume(command) => volume::run(&tool, &command),
         Command::Prune(args) => prune::run(&tool, &args),
         Command::Store(StoreCommand::Check(args)) => return check::run(&tool, &args),

@@ -9,6 +9,7 @@ use crate::cli::containers::Ps;
 use crate::container::record::{self, Container};
 use crate::container::state::{State, now};
 use crate::container::{changes, settle, shown, spec, units};
+use crate::network::{rows, shown as shown_ports};
 use crate::output;
 use crate::tool::Tool;
 
@@ -63,16 +64,28 @@ fn row(tool: &Tool, container: &Container, state: &State, args: &Ps) -> Result<V
         "RunningFor": format!("{} ago", output::age((now() - container.created).max(0) / 1_000_000_000)),
         "State": shown::state(state),
         "Status": shown::status(state, now()),
-        "Ports": "",
+        "Ports": ports(tool, container, state)?,
         "Names": container.name,
         "Labels": labels.join(","),
-        "Networks": settings.flags.network,
+        "Networks": settings.flags.network.join(","),
     });
     if args.size {
         let upper = changes::upper(tool, container)?;
         row["Size"] = json!(units::human(crate::store::check::tree_size(upper.as_fd())?));
     }
     Ok(row)
+}
+
+/// The column of ports: those that lead to it from the host, and those that it has in its own network.
+fn ports(tool: &Tool, container: &Container, state: &State) -> Result<String> {
+    if !state.live() || !container.settings.flags.network.iter().any(|it| it != "none" && it != "host") {
+        return Ok(String::new());
+    }
+    let settings = &container.settings;
+    let mut exposed: Vec<String> = settings.image.exposed_ports.iter().flatten().map(|it| it.0.clone()).collect();
+    exposed
+        .extend(settings.flags.expose.iter().map(|it| if it.contains('/') { it.clone() } else { format!("{it}/tcp") }));
+    Ok(shown_ports::column(&shown_ports::ports(tool, container)?, &exposed))
 }
 
 /// What `--filter` asks for. Those of one kind are alternatives, those of different kinds have all to fit.
@@ -88,6 +101,8 @@ enum Filter {
     Since(i64),
     Health(String),
     Volume(String),
+    /// The ids of those that are in a network.
+    Network(Vec<String>),
 }
 
 impl Filter {
@@ -121,8 +136,13 @@ impl Filter {
             "since" => Self::Since(created(value)?),
             "health" => Self::Health(one_of(&["starting", "healthy", "unhealthy", "none"])?),
             "volume" => Self::Volume(owned),
+            "network" => {
+                let db = tool.store()?.db();
+                let network = rows::find(db, value).with_context(|| format!("--filter {text:?}"))?;
+                Self::Network(rows::members(db, &network)?.into_iter().map(|it| it.id).collect())
+            }
             _ => bail!(
-                "--filter {text:?}: known are id, name, label, status, exited, ancestor, before, since, health, volume"
+                "--filter {text:?}: known are id, name, label, status, exited, ancestor, before, since, health, volume, network"
             ),
         })
     }
@@ -142,6 +162,7 @@ impl Filter {
             Self::Since(created) => container.created > *created,
             Self::Health(text) => state.health.as_ref().map_or("none", |it| &it.status) == text,
             Self::Volume(text) => container.settings.uses(text),
+            Self::Network(ids) => ids.contains(&container.id),
         };
         let kind = std::mem::discriminant::<Self>;
         Ok(filters.iter().all(|filter| {

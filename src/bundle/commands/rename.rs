@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::cli::containers::Rename;
 use crate::container::{lifecycle, record, settle};
 use crate::monitor::talk::{self, Change};
+use crate::network;
 use crate::tool::Tool;
 
 pub fn run(tool: &Tool, args: &Rename) -> Result<()> {
@@ -12,6 +13,7 @@ pub fn run(tool: &Tool, args: &Rename) -> Result<()> {
     settle::sweep(tool)?;
     let mut container = record::find(store, &args.container)?;
     record::rename(store, &container.id, &args.name)?;
+    network::live::rename(tool, &container, &args.name)?;
     // Its monitor writes the name into events.
     if let Some(socket) = talk::connect(&container.run_dir(tool))? {
         let change = Change { name: Some(args.name.clone()), restart: None };

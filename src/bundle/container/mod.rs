@@ -50,7 +50,12 @@ fn clear(tool: &Tool, container: &Container) {
     {
         leftover::remove_cgroups(&path);
     }
-    runtime::remove_run_dir(&container.run_dir(tool));
+    let run_dir = container.run_dir(tool);
+    // Should it fail, what it says is done when somebody comes next.
+    match crate::network::attach::detach(&run_dir) {
+        Ok(()) => runtime::remove_run_dir(&run_dir),
+        Err(error) => crate::complain(&error.context(format!("the networks of container {}", container.name))),
+    }
 }
 
 /// What a container's monitor is told; `document` is its config.json.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ids::{self, Ids};
 use super::mapped::{self, Mapped};
@@ -22,15 +22,43 @@ use crate::store::Layer;
 use crate::tool::Tool;
 use crate::volume;
 
-/// Does all of it, and gives the document that is now in config.json.
-pub fn prepare(tool: &Tool, container: &Container) -> Result<Value> {
-    let wanted = ids::wanted(&container.settings.flags, tool.plain_user)?;
-    let ids = ids::of(tool.store()?.db(), &container.id, &wanted)?;
-    prepare_for(tool, container, ids.as_ref())
+/// What the container's networks are to the rest of it.
+#[derive(Default)]
+pub struct Net {
+    /// For its files.
+    pub site: files::Site,
+    /// The network namespace that was made for it.
+    pub path: Option<String>,
+    /// The runtime makes it, and calls us by a hook when it has.
+    pub later: bool,
 }
 
-/// The same for these users: who only looks at the files wants to see the container's own numbers.
-fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>) -> Result<Value> {
+/// Does all of it, and gives the document that is now in config.json. `monitor` is the number of the container's.
+pub fn prepare(tool: &Tool, container: &Container, net: &Net, monitor: u32) -> Result<Value> {
+    let mut document = prepare_for(tool, container, own_ids(tool, container)?.as_ref(), net)?;
+    if net.later {
+        // The program that we are, whatever has become of its file.
+        let hook = json!({"path": format!("/proc/{monitor}/exe"),
+            "args": ["bundle", crate::network::attach::HOOK, container.run_dir(tool)]});
+        document["hooks"] = json!({"createRuntime": [hook]});
+    }
+    let config = container.dir(tool)?.join("config.json");
+    std::fs::write(config, serde_json::to_vec(&document)?).context("writing config.json")?;
+    Ok(document)
+}
+
+fn own_ids(tool: &Tool, container: &Container) -> Result<Option<Ids>> {
+    let wanted = ids::wanted(&container.settings.flags, tool.plain_user)?;
+    ids::of(tool.store()?.db(), &container.id, &wanted)
+}
+
+/// Whether it has a user namespace, which its network namespace must belong to.
+pub fn has_own_users(tool: &Tool, container: &Container) -> Result<bool> {
+    Ok(own_ids(tool, container)?.is_some())
+}
+
+/// The document for these users: who only looks at the files wants to see the container's own numbers.
+fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>, net: &Net) -> Result<Value> {
     let dir = container.dir(tool)?;
     // Before all other mounts, which are to be seen there.
     let mapped = ids.map(|ids| mapped::mount(tool, &dir, ids)).transpose()?;
@@ -38,7 +66,7 @@ fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>) -> Result<
     let settings = &container.settings;
     let flags = &settings.flags;
     let others = Others::find(tool, flags, &dir)?;
-    let files = files::write(&dir, flags, container.short(), others.network_dir.as_deref())?;
+    let files = files::write(&dir, flags, container.short(), &net.site, others.network_dir.as_deref())?;
     if let Some(ids) = ids {
         files::give(&files, ids)?;
     }
@@ -60,13 +88,12 @@ fn prepare_for(tool: &Tool, container: &Container, ids: Option<&Ids>) -> Result<
         mounts: &prepared.mounts,
         propagation: prepared.propagation,
         join: &others.join,
+        network: net.path.as_deref(),
         shm: others.shm.as_deref(),
         ids,
         plain_user: tool.plain_user,
     };
-    let document = spec::build(&settings.image, &settings.flags, &settings.command, &place)?;
-    std::fs::write(dir.join("config.json"), serde_json::to_vec(&document)?).context("writing config.json")?;
-    Ok(document)
+    spec::build(&settings.image, &settings.flags, &settings.command, &place)
 }
 
 /// Undoes the mounts of [`prepare`] in this mount namespace: ours, or the monitor's.
@@ -135,7 +162,7 @@ fn stack(
 /// The files of a container that does not run as it will see them when it does: with volumes, but for what the kernel
 /// makes. Its lock must be held.
 pub fn with_volumes(tool: &Tool, container: &Container) -> Result<OwnedFd> {
-    let document = prepare_for(tool, container, None)?;
+    let document = prepare_for(tool, container, None, &Net::default())?;
     let rootfs = container.dir(tool)?.join("rootfs");
     let open = || rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = open().context("opening the container's root")?;

@@ -12,6 +12,9 @@ use super::{ids, state};
 use crate::cli::Driver;
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
+use crate::network;
+use crate::network::rows;
+use crate::network::wanted::{USUAL, Wanted, wanted};
 use crate::store::{Image, Store};
 use crate::tool::Tool;
 use crate::volume;
@@ -190,6 +193,13 @@ pub struct New<'a> {
 /// rest. The lock is the caller's.
 pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)> {
     let store = tool.store()?;
+    let networks = wanted(&new.settings.flags)?;
+    for (other, _) in networks.iter().flat_map(|it| &it.links) {
+        find(store, other).context("--link")?;
+    }
+    if networks.iter().any(|it| it.network == USUAL) {
+        network::make::usual(tool)?;
+    }
     let making = store.announce()?;
     let id = super::random_id()?;
     let name = new.name.map_or_else(|| usual_name(&id), str::to_owned);
@@ -213,7 +223,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
         created: state::now(),
         remove: new.remove,
     };
-    if let Err(error) = insert(store, &container, tool.plain_user) {
+    if let Err(error) = insert(store, &container, tool.plain_user, &networks) {
         store.remove_files(&format!("containers/{}", container.id))?;
         return Err(error);
     }
@@ -221,7 +231,7 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     Ok((container, lock))
 }
 
-fn insert(store: &Store, it: &Container, plain_user: bool) -> Result<()> {
+fn insert(store: &Store, it: &Container, plain_user: bool, networks: &[Wanted]) -> Result<()> {
     let settings = row(&it.settings)?;
     store.write(|db| {
         name_is_free(db, &it.name)?;
@@ -236,7 +246,12 @@ fn insert(store: &Store, it: &Container, plain_user: bool) -> Result<()> {
             params![it.id, it.name, it.image, it.image_name, it.chain, settings, it.created, it.remove],
         )?;
         ids::lease(db, &it.id, &ids::wanted(&it.settings.flags, plain_user)?)?;
-        volume::claim(db, &it.id, &it.settings.mounts)
+        volume::claim(db, &it.id, &it.settings.mounts)?;
+        for wanted in networks {
+            let network = rows::find(db, &wanted.network).context("--network")?;
+            rows::join(db, &network, &it.id, wanted, None).with_context(|| format!("--network {}", network.name))?;
+        }
+        Ok(())
     })
 }
 
@@ -304,7 +319,7 @@ mod tests {
     fn a_row_has_all_that_was_asked_for() {
         let mut settings = Settings { command: vec![String::new()], interactive: true, ..Settings::default() };
         settings.flags.entrypoint = Some(String::new());
-        settings.flags.network = "none".to_owned();
+        settings.flags.network = vec!["none".to_owned()];
         settings.flags.read_only = true;
         settings.flags.pids_limit = Some(0);
         settings.image.env = vec!["A=".to_owned()];

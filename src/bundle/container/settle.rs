@@ -133,11 +133,18 @@ pub fn sweep(tool: &Tool) -> Result<()> {
         if is_locked(&record::dir(store.root(), &id)) {
             continue;
         }
-        if let Some(container) = record::by_id(store, &id)? {
-            state(tool, &container)?;
+        if let Some(container) = record::by_id(store, &id)?
+            && let Some(state) = state(tool, &container)?
+            && !state.live()
+            && container.run_dir(tool).exists()
+            && let Some(_lock) = try_lock(&container.dir(tool)?)?
+            && !State::read(&container.dir(tool)?)?.live()
+        {
+            // What its monitor could not take away.
+            super::clear(tool, &container);
         }
     }
-    Ok(())
+    crate::network::make::sweep(tool)
 }
 
 fn is_locked(dir: &Path) -> bool {

@@ -15,6 +15,7 @@ use super::state::{State, lock_within};
 use crate::monitor::plan::Plan;
 use crate::monitor::talk::End;
 use crate::monitor::{self, talk};
+use crate::network::attach::{self, Joining};
 use crate::tool::Tool;
 
 /// Starts a container whose lock we hold. The lock becomes the monitor's; what is returned is connected to it.
@@ -30,14 +31,19 @@ pub fn start(
     crate::namespace::own_mounts()?;
     let run_dir = container.run_dir(tool);
     make_run_dir(&run_dir)?;
-    let socket = spawn(&dir, &lock)?;
-    let prepared = super::prepare::prepare(tool, container).and_then(|document| {
-        let mut plan = super::plan(tool, container, &document)?;
+    // A port that is taken is known before anything else is done.
+    let mut joining = Joining::plan(tool, container).inspect_err(|_| super::runtime::remove_run_dir(&run_dir))?;
+    let (socket, monitor) = spawn(&dir, &lock)?;
+    let prepared = prepare(tool, container, &mut joining, monitor).and_then(|mut plan| {
         plan.size = size;
-        plan.write(&dir)
+        plan.write(&dir)?;
+        joining.finish(&socket)
     });
     if let Err(error) = prepared {
-        super::runtime::remove_run_dir(&run_dir);
+        // What cannot be undone now is by the next command.
+        if attach::detach(&run_dir).is_ok() {
+            super::runtime::remove_run_dir(&run_dir);
+        }
         return Err(error);
     }
     // Started by hand: what was said of earlier runs is over.
@@ -50,6 +56,16 @@ pub fn start(
     Ok(socket)
 }
 
+/// Networks, root file system, config.json.
+fn prepare(tool: &Tool, container: &Container, joining: &mut Joining, monitor: u32) -> Result<Plan> {
+    let later = super::prepare::has_own_users(tool, container)?;
+    joining.begin(tool, &container.run_dir(tool), later)?;
+    let net =
+        super::prepare::Net { site: joining.site(), path: joining.path(monitor), later: later && !joining.is_alone() };
+    let document = super::prepare::prepare(tool, container, &net, monitor)?;
+    super::plan(tool, container, &document)
+}
+
 /// Puts a monitor beside a container that runs without one.
 pub fn adopt(tool: &Tool, container: &Container, lock: File) -> Result<()> {
     let dir = container.dir(tool)?;
@@ -58,14 +74,16 @@ pub fn adopt(tool: &Tool, container: &Container, lock: File) -> Result<()> {
     plan.name.clone_from(&container.name);
     plan.restart = super::spec::restart(&container.settings.flags)?;
     plan.write(&dir)?;
-    let socket = spawn(&dir, &lock)?;
+    let (socket, _) = spawn(&dir, &lock)?;
     drop(lock);
+    // Its ports are nobody's since that monitor's end, but the rules for them are still there.
+    attach::hold_again(&container.run_dir(tool), &socket)?;
     talk::send(&socket, talk::GO, &[])?;
     Ok(())
 }
 
-/// The monitor's process. It waits for the word to go.
-fn spawn(dir: &Path, lock: &File) -> Result<OwnedFd> {
+/// The monitor's process and its number. It waits for the word to go.
+fn spawn(dir: &Path, lock: &File) -> Result<(OwnedFd, u32)> {
     let (ours, theirs) = talk::pair()?;
     // The same open file: the lock is held until both of us have closed it.
     let lock = lock.try_clone()?;
@@ -77,8 +95,7 @@ fn spawn(dir: &Path, lock: &File) -> Result<OwnedFd> {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
     }
     let child = command.spawn().context("starting the container's monitor")?;
-    drop(child);
-    Ok(ours)
+    Ok((ours, child.id()))
 }
 
 /// The lock of a container that is to be started; `None` for one that runs. Its last monitor may be about to end, and

@@ -34,6 +34,8 @@ pub enum Kind {
     Container,
     /// An image.
     Image,
+    /// A network.
+    Network,
     /// A volume.
     Volume,
 }
@@ -43,6 +45,7 @@ impl Kind {
         match self {
             Self::Container => "container",
             Self::Image => "image",
+            Self::Network => "network",
             Self::Volume => "volume",
         }
     }

@@ -19,7 +19,7 @@ mod stdio;
 pub mod talk;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,8 @@ struct Monitor {
     quiet: Option<Instant>,
     /// With --rm, once the program has ended.
     removal: Option<Removal>,
+    /// What is there as long as somebody has it open: the container's network namespace, and the host's ports.
+    kept: Vec<OwnedFd>,
     signals: SignalFd,
     listener: Option<OwnedFd>,
     buffer: Box<[u8]>,
@@ -116,10 +118,14 @@ pub fn run(words: &[String]) -> Result<()> {
     rustix::process::set_child_subreaper(Pid::from_raw(1)).context("becoming the reaper of what the runtime starts")?;
     let signals = block_signals()?;
     let mut buffer = vec![0; 1 + PACKET].into_boxed_slice();
-    let attached = match talk::receive(&socket, &mut buffer)? {
-        Some((talk::GO, length)) => length > 1,
-        // The command could not prepare it.
-        _ => return Ok(()),
+    let mut kept = Vec::new();
+    let attached = loop {
+        match talk::receive_first(&socket, &mut buffer, &mut kept)? {
+            Some((talk::KEEP, _)) => number_the_first(&mut kept)?,
+            Some((talk::GO, length)) => break length > 1,
+            // The command could not prepare it.
+            _ => return Ok(()),
+        }
     };
     let dir = PathBuf::from(dir);
     let plan = Plan::read(&dir)?;
@@ -142,6 +148,7 @@ pub fn run(words: &[String]) -> Result<()> {
         began: Instant::now(),
         quiet: None,
         removal: None,
+        kept,
         signals,
         listener: None,
         buffer,
@@ -161,6 +168,16 @@ pub fn run(words: &[String]) -> Result<()> {
 fn number(text: &str) -> Result<i32> {
     let number = text.parse().ok().filter(|it| *it > 2);
     number.with_context(|| format!("{text:?} is no descriptor that we were given"))
+}
+
+/// The network namespace's descriptor has a number that config.json names.
+fn number_the_first(kept: &mut [OwnedFd]) -> Result<()> {
+    if let Some(first) = kept.first_mut()
+        && first.as_raw_fd() != talk::NETWORK
+    {
+        *first = rustix::io::fcntl_dupfd_cloexec(&*first, talk::NETWORK)?;
+    }
+    Ok(())
 }
 
 fn block_signals() -> Result<SignalFd> {

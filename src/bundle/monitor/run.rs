@@ -15,6 +15,7 @@ use super::{Init, Monitor, Phase, restart};
 use crate::container::remove::Removal;
 use crate::container::runtime;
 use crate::container::state::{Process, Status, now};
+use crate::network::attach;
 
 impl Monitor {
     /// One run: what goes before the runtime, and the runtime itself.
@@ -129,6 +130,7 @@ impl Monitor {
         self.state.status = Status::Exited;
         self.keep()?;
         self.listener = None;
+        self.leave_networks()?;
         runtime::remove_run_dir(&self.plan.run_dir);
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("--root").arg(&self.plan.store).args(["start", &self.plan.id]);
@@ -214,6 +216,12 @@ impl Monitor {
             self.clients.iter_mut().for_each(Client::retry);
         }
         self.listener = None;
+        if let Err(error) = self.leave_networks() {
+            // The run directory stays, for the next command to go on.
+            self.state.error = Some(format!("leaving its networks: {error:#}"));
+            self.note();
+            return;
+        }
         runtime::remove_run_dir(&self.plan.run_dir);
         if !self.plan.remove {
             return;
@@ -224,6 +232,12 @@ impl Monitor {
             self.state.error = Some(format!("removing it: {error:#}"));
             self.note();
         }
+    }
+
+    /// What it had of networks on the host; the rest goes with the namespace, which we are the last to have open.
+    fn leave_networks(&mut self) -> Result<()> {
+        self.kept.clear();
+        attach::detach(&self.plan.run_dir)
     }
 
     /// Something that we count on is not there: nothing may stay half done.

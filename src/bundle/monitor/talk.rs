@@ -2,20 +2,33 @@
 //! what kind. The first client is the command that has started the monitor, by a socket pair; others connect to
 //! `monitor` in the container's run directory.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
 use serde::{Deserialize, Serialize};
 
 /// The most bytes of a stream in one packet; with its first byte.
 pub const PACKET: usize = 32 << 10;
 
+/// The number of the descriptor of the network namespace, by which the runtime finds it below /proc.
+pub const NETWORK: i32 = 100;
+
+/// The most descriptors of one packet (unix(7), SCM_MAX_FD).
+const FDS: usize = 253;
+
 /// The socket's name.
 pub const SOCKET: &str = "monitor";
 
+/// To the monitor: keep these descriptors until the container has ended. The first of all is its network namespace, and
+/// becomes number [`NETWORK`].
+pub const KEEP: u8 = b'F';
 /// To the monitor: all is prepared, start; `1` behind it: as with [`ATTACH`].
 pub const GO: u8 = b'G';
 /// To the monitor: send me what the container writes from now on; `1` behind it: and let nothing be lost for me.
@@ -139,6 +152,36 @@ pub fn send(socket: &OwnedFd, kind: u8, bytes: &[u8]) -> Result<()> {
     crate::store::retry(|| rustix::net::send(socket, &packet, SendFlags::NOSIGNAL))
         .context("the container's monitor is gone")?;
     Ok(())
+}
+
+/// Has the monitor keep descriptors.
+pub fn hand_over(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    for part in fds.chunks(FDS) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(part));
+        let sent = crate::store::retry(|| {
+            rustix::net::sendmsg(socket, &[std::io::IoSlice::new(&[KEEP])], &mut control, SendFlags::NOSIGNAL)
+        });
+        sent.context("the container's monitor is gone")?;
+    }
+    Ok(())
+}
+
+/// The same as [`receive`] for the first packets, which may bring descriptors.
+pub fn receive_first(socket: &OwnedFd, buffer: &mut [u8], kept: &mut Vec<OwnedFd>) -> Result<Option<(u8, usize)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = crate::store::retry(|| {
+        rustix::net::recvmsg(socket, &mut [std::io::IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
+    let length = received.context("reading from the command")?.bytes;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            kept.extend(fds);
+        }
+    }
+    Ok((length > 0).then(|| (buffer[0], length)))
 }
 
 /// Waits for a packet: its kind, and its length in the buffer, where it begins at the second byte. `None` at the end.

@@ -1,5 +1,23 @@
-//! Networks of containers: what of them is on the host.
+//! Networks of containers. What is asked for (`settings`, `wanted`; pure), who is in which with what addresses (`rows`,
+//! `leases`: the database), what of it is on the host: a network's part (`make`, `host`), a container's (`attach`,
+//! `record`, `live`). Below them the kernel's interfaces: `link` and `firewall` over `netlink`, `sysctl`; and the small
+//! processes beside them: `names`, `proxy`.
 
+pub mod attach;
+pub mod firewall;
+mod host;
+pub mod leases;
 pub mod link;
+pub mod live;
+pub mod mac;
+pub mod make;
 pub mod names;
 mod netlink;
+pub mod ports;
+pub mod record;
+pub mod rows;
+pub mod settings;
+pub mod shown;
+#[cfg(test)]
+mod testbed;
+pub mod wanted;

@@ -158,7 +158,7 @@ pub fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The attributes one after the other in these bytes: their types without flags, and values. A broken one ends them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
@@ -175,28 +175,27 @@ impl<'a> Iterator for Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// The value of the first one of this type.
-    pub fn get(self, wanted: u16) -> Option<&'a [u8]> {
-        let mut all = self;
-        all.find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    pub fn get(&self, wanted: u16) -> Option<&'a [u8]> {
+        self.clone().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
     /// One that holds others.
-    pub fn within(self, wanted: u16) -> Attributes<'a> {
+    pub fn within(&self, wanted: u16) -> Attributes<'a> {
         Attributes(self.get(wanted).unwrap_or_default())
     }
 
     /// A number in the machine's order.
-    pub fn number(self, wanted: u16) -> Option<u32> {
+    pub fn number(&self, wanted: u16) -> Option<u32> {
         self.get(wanted)?.first_chunk().map(|it| u32::from_ne_bytes(*it))
     }
 
     /// A number in network order.
-    pub fn be(self, wanted: u16) -> Option<u32> {
+    pub fn be(&self, wanted: u16) -> Option<u32> {
         self.get(wanted)?.first_chunk().map(|it| u32::from_be_bytes(*it))
     }
 
     /// A string, up to its NUL.
-    pub fn text(self, wanted: u16) -> Option<String> {
+    pub fn text(&self, wanted: u16) -> Option<String> {
         let value = self.get(wanted)?;
         let value = CStr::from_bytes_until_nul(value).map_or(value, CStr::to_bytes);
         Some(String::from_utf8_lossy(value).into_owned())
@@ -255,14 +254,7 @@ impl Socket {
         self.send(vec![message])
     }
 
-    /// Sends several requests at once; the first that fails is the error, all others are carried out.
-    pub fn requests(&mut self, mut messages: Vec<Message>) -> Result<(), Refusal> {
-        messages.iter_mut().for_each(|it| it.flag(libc::NLM_F_ACK));
-        if messages.is_empty() { Ok(()) } else { self.send(messages).map(drop) }
-    }
-
-    /// Sends messages of nf_tables as one transaction: all are carried out or none. `generation`: only if nothing
-    /// has changed since then, else `EINTR`... see [`generation`](super::firewall).
+    /// Sends messages of nf_tables as one transaction, between the two that frame it: all are carried out or none.
     pub fn transaction(&mut self, messages: Vec<Message>, begin: Message, end: Message) -> Result<(), Refusal> {
         if messages.is_empty() {
             return Ok(());
@@ -377,7 +369,7 @@ mod tests {
             expected.extend_from_slice(part);
         }
         expected.extend([0, 0, 0, 0, 1, 2, 3, 4]);
-        for (length, kind) in [(24_u16, 18 | NESTED), (9, 1)] {
+        for (length, kind) in [(24_u16, 0x8012_u16), (9, 1)] {
             expected.extend(length.to_ne_bytes());
             expected.extend(kind.to_ne_bytes());
         }

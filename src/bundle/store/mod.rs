@@ -41,7 +41,7 @@ pub use images::{Image, NewImage};
 pub use layers::{Layer, NewLayer};
 
 /// The version of the tables that this program writes (`PRAGMA user_version`).
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -81,6 +81,12 @@ CREATE INDEX container_volumes_volume ON container_volumes(volume);
 -- Ids of the host that containers with users of their own have: `count` from `first` on, as users and as groups.
 CREATE TABLE id_leases(container TEXT PRIMARY KEY REFERENCES containers ON DELETE CASCADE,
     first INTEGER NOT NULL UNIQUE, count INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// Up to version 2 a container had one word for its network.
+const FROM_2: &str = "
+UPDATE containers SET settings = json_set(settings, '$.flags.network',
+    json_array(coalesce(json_extract(settings, '$.flags.network'), 'none')));
 ";
 
 /// Version 1 knew only containers in the foreground, which had ended.
@@ -151,6 +157,11 @@ impl Store {
                     transaction.execute_batch(CONTAINERS)?;
                     self.keep_statuses(transaction)?;
                     transaction.execute_batch(FROM_1)?;
+                }
+                if version < 3 {
+                    transaction.execute_batch(FROM_2)?;
+                    transaction.execute_batch(crate::network::rows::TABLES)?;
+                    transaction.execute_batch(crate::network::leases::TABLES)?;
                 }
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 Ok(())

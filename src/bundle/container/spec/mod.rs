@@ -17,7 +17,7 @@ mod security;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ use super::ids::{self, Ids};
 use super::{files, units, users};
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
+use crate::network::ports;
+use crate::network::wanted::{USUAL, wanted};
 use host::Host;
 use security::Security;
 
@@ -59,6 +61,8 @@ pub struct Place<'a> {
     /// For each of [`joined`]: the namespace's word of config.json, and the path of the other container's, such as
     /// `/proc/PID/ns/net`.
     pub join: &'a [(&'static str, String)],
+    /// The network namespace that was made for it.
+    pub network: Option<&'a str>,
     /// With `--ipc container:NAME`: a directory that shows the other container's /dev/shm.
     pub shm: Option<&'a str>,
     /// Users of the container's own.
@@ -130,6 +134,13 @@ pub fn check(image: &Execution, flags: &Flags, plain_user: bool) -> Result<Flags
         security_opt: security::with_contents(&flags.security_opt)?,
         ..flags.clone()
     };
+    let network = match flags.network.as_slice() {
+        [] if plain_user => vec!["none".to_owned()],
+        [] => vec![USUAL.to_owned()],
+        given => given.to_vec(),
+    };
+    let flags = Flags { network, ..flags };
+    check_network(image, &flags, plain_user)?;
     let modes = Modes::parse(&flags)?;
     if let (true, Some((kind, _, name))) = (plain_user, joined(&flags)?.first()) {
         bail!(
@@ -153,6 +164,23 @@ pub fn check(image: &Execution, flags: &Flags, plain_user: bool) -> Result<Flags
     stop_signal(image, &flags)?;
     stop_timeout(&flags)?;
     Ok(flags)
+}
+
+/// Reads what the flags say of networks.
+fn check_network(image: &Execution, flags: &Flags, plain_user: bool) -> Result<()> {
+    let wanted = wanted(flags)?;
+    ports::wanted(flags, image.exposed_ports.iter().flatten().map(|it| it.0.as_str()))?;
+    if plain_user && let Some(first) = wanted.first() {
+        bail!("--network {}: only root may make devices on the host: take none or host", first.network);
+    }
+    if let Mode::Path(path) = Modes::parse(flags)?.network {
+        let file = std::fs::File::open(path).with_context(|| format!("--network ns:{path}"))?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        if !link.to_string_lossy().starts_with("net:[") {
+            bail!("--network ns:{path}: it is no network namespace, as /proc/PID/ns/net and /run/netns/NAME are");
+        }
+    }
+    Ok(())
 }
 
 /// What Docker knows, and cannot be had here.

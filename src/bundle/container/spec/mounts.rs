@@ -83,7 +83,7 @@ fn kernels(flags: &Flags, modes: &Modes, place: &Place<'_>) -> Result<Vec<Value>
             let size = format!("size={}", shm_size(flags)?);
             mounts.push(json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": secure(&["mode=1777", &size])}));
         }
-        Mode::Host => mounts.push(bound("/dev/shm", &[])),
+        Mode::Host | Mode::Path(_) => mounts.push(bound("/dev/shm", &[])),
         Mode::Container(name) => {
             let shm = place.shm.with_context(|| format!("the /dev/shm of container {name} was not looked up"))?;
             mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": shm, "options": ["rbind", "nosuid", "noexec", "nodev"]}));

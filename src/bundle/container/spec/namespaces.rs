@@ -15,6 +15,8 @@ pub enum Mode<'a> {
     Host,
     /// That of the container with this name.
     Container(&'a str),
+    /// The one that this file stands for.
+    Path(&'a str),
 }
 
 /// Whose each of them is; the mount namespace is always the container's own.
@@ -48,13 +50,7 @@ impl<'a> Modes<'a> {
             shm: ipc != "none",
             uts: mode("--uts", text(&flags.uts), false)?,
             cgroup: mode("--cgroupns", text(&flags.cgroupns), false)?,
-            network: match flags.network.as_str() {
-                "none" | "" => Mode::Own,
-                other => match mode("--network", other, true) {
-                    Ok(found @ (Mode::Host | Mode::Container(_))) => found,
-                    _ => bail!("--network {other:?}: known are none, host and container:NAME"),
-                },
-            },
+            network: network(&flags.network)?,
         };
         if modes.uts == Mode::Host && (flags.hostname.is_some() || flags.domainname.is_some()) {
             bail!("--hostname and --domainname need the container's own host name: not with --uts host");
@@ -88,6 +84,21 @@ pub fn joined(flags: &Flags) -> Result<Vec<(&'static str, &'static str, &str)>> 
         .collect())
 }
 
+/// Whose network it is. Which of ours it is connected to is in `network/wanted.rs`.
+fn network(words: &[String]) -> Result<Mode<'_>> {
+    let [word] = words else { return Ok(Mode::Own) };
+    match word.split_once(':') {
+        _ if word == "host" => Ok(Mode::Host),
+        Some(("container", name)) if !name.is_empty() => Ok(Mode::Container(name)),
+        Some(("ns", path)) if path.starts_with('/') => Ok(Mode::Path(path)),
+        Some(("cni", name)) if !name.is_empty() => Ok(Mode::Own),
+        Some(_) if !word.contains('=') => {
+            bail!("--network {word:?}: known are a network's name, none, host, container:NAME, ns:/PATH and cni:NAME")
+        }
+        _ => Ok(Mode::Own),
+    }
+}
+
 fn mode<'a>(flag: &str, text: &'a str, others: bool) -> Result<Mode<'a>> {
     match (text, text.split_once(':')) {
         ("private", _) => Ok(Mode::Own),
@@ -109,7 +120,11 @@ pub fn namespaces(modes: &Modes, place: &Place<'_>) -> Result<Value> {
     }
     for (kind, _, mode) in modes.list() {
         match mode {
-            Mode::Own => list.push(json!({"type": kind})),
+            Mode::Own => match place.network.filter(|_| kind == "network") {
+                Some(path) => list.push(json!({"type": kind, "path": path})),
+                None => list.push(json!({"type": kind})),
+            },
+            Mode::Path(path) => list.push(json!({"type": kind, "path": path})),
             Mode::Host => {}
             Mode::Container(name) => {
                 let path = place.join.iter().find(|it| it.0 == kind).map(|it| &it.1);
@@ -146,6 +161,7 @@ pub fn sysctls(flags: &Flags, modes: &Modes, all_groups: bool) -> Result<Map<Str
             Mode::Own => {}
             Mode::Host => bail!("--sysctl {key}: it would be the host's: not with {what} host"),
             Mode::Container(name) => bail!("--sysctl {key}: it is container {name}'s: give it there"),
+            Mode::Path(path) => bail!("--sysctl {key}: it would be that of {path}: set it there"),
         }
         sysctls.insert(key, json!(value));
     }

@@ -20,6 +20,7 @@ fn document(image: &Execution, flags: &Flags, command: &[&str]) -> Result<Value>
         propagation: None,
         join: &[],
         shm: None,
+        network: None,
         ids: None,
         plain_user: false,
     };
@@ -27,7 +28,7 @@ fn document(image: &Execution, flags: &Flags, command: &[&str]) -> Result<Value>
 }
 
 fn flags() -> Flags {
-    Flags { network: "none".into(), entrypoint: None, ..Flags::default() }
+    Flags { network: vec!["none".into()], entrypoint: None, ..Flags::default() }
 }
 
 #[test]
@@ -141,8 +142,8 @@ fn bad_flags_are_errors() {
         (|it| it.security_opt = words(&["label=x"]), "label"),
         (|it| it.security_opt = words(&["mask=x"]), "absolute path"),
         (|it| it.security_opt = words(&["unmask=/a/../b"]), "absolute path"),
-        (|it| it.network = "bridge2".into(), "--network"),
-        (|it| it.network = "container:".into(), "--network"),
+        (|it| it.network = vec!["a:b".into()], "--network"),
+        (|it| it.network = vec!["container:".into()], "--network"),
         (|it| it.uts = Some("x".into()), "--uts"),
         (|it| it.uts = Some("container:x".into()), "--uts"),
         (|it| it.ipc = Some("x".into()), "--ipc"),
@@ -175,7 +176,7 @@ fn bad_flags_are_errors() {
         (
             |it| {
                 it.sysctl = words(&["net.core.somaxconn=1"]);
-                it.network = "host".into();
+                it.network = vec!["host".into()];
             },
             "the host's",
         ),
@@ -220,7 +221,7 @@ fn modes_of_namespaces() {
     let shared = with(|it| {
         it.pid = Some("host".into());
         it.uts = Some("host".into());
-        it.network = "host".into();
+        it.network = vec!["host".into()];
         it.cgroupns = Some("host".into());
     });
     assert_eq!(namespaces_of(&shared), ["mount", "ipc"]);
@@ -230,7 +231,7 @@ fn modes_of_namespaces() {
     assert!(shm["mounts"].to_string().contains("size=2097152"));
 
     let flags = Flags {
-        network: "container:a".into(),
+        network: vec!["container:a".into()],
         ipc: Some("container:b".into()),
         pid: Some("container:a".into()),
         ..flags()
@@ -248,6 +249,7 @@ fn modes_of_namespaces() {
         mounts: &[],
         propagation: None,
         join: &join,
+        network: None,
         shm: Some("/shm-of-b"),
         ids: None,
         plain_user: false,
@@ -273,6 +275,7 @@ fn what_is_asked_for_comes_in_the_place_of_what_all_get() {
             propagation: None,
             join: &[],
             shm: None,
+            network: None,
             ids: None,
             plain_user: false,
         };

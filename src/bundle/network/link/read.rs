@@ -21,8 +21,9 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Whether it has been set up.
     pub up: bool,
-    /// Whether the other side is there, too.
-    pub carrier: bool,
+    /// Whether packets go through: the other side is set up, too, and the kernel has taken notice, which it does in a
+    /// moment of its own. Packets that are sent before are lost.
+    pub running: bool,
     /// The bridge that it belongs to.
     pub master: Option<u32>,
 }
@@ -33,7 +34,7 @@ pub struct Address {
     /// The link's number.
     pub index: u32,
     /// The address.
-    pub address: IpAddr,
+    pub ip: IpAddr,
     /// How many bits of it name the subnet.
     pub prefix: u8,
 }
@@ -77,7 +78,7 @@ impl Links {
             let attributes = reply.attributes(8);
             let address = attributes.get(libc::IFA_LOCAL).or_else(|| attributes.get(libc::IFA_ADDRESS))?;
             let index = u32::from_ne_bytes(*header[4..].first_chunk()?);
-            Some(Address { index, address: netlink::address(address)?, prefix: header[1] })
+            Some(Address { index, ip: netlink::address(address)?, prefix: header[1] })
         });
         // A kernel before 4.20 tells of all links.
         Ok(all.filter(|it| index.is_none_or(|index| it.index == index)).collect())
@@ -90,10 +91,8 @@ impl Links {
             let mut header = [0; 12];
             (header[0], header[4]) = (family as u8, libc::RT_TABLE_MAIN);
             let replies = match self.0.request(Message::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &header)) {
-                // A kernel without IPv6.
-                Err(Refusal { errno: Errno::OPNOTSUPP | Errno::AFNOSUPPORT, .. }) => continue,
-                // The table is empty in a new namespace, which strict kernels say so.
-                Err(Refusal { errno: Errno::NOENT, .. }) => continue,
+                // A kernel without IPv6; a namespace whose table nobody has used yet.
+                Err(Refusal { errno: Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::NOENT, .. }) => continue,
                 replies => replies.context("reading the routes")?,
             };
             routes.extend(replies.iter().filter_map(route));
@@ -114,7 +113,6 @@ impl Links {
 }
 
 fn link(reply: &Reply) -> Option<Link> {
-    const LOWER_UP: u32 = 1 << 16;
     let header: &[u8; 16] = reply.header()?;
     let flags = u32::from_ne_bytes(*header[8..].first_chunk()?);
     let attributes = reply.attributes(16);
@@ -125,7 +123,7 @@ fn link(reply: &Reply) -> Option<Link> {
         mtu: attributes.number(libc::IFLA_MTU).unwrap_or_default(),
         mac: attributes.get(libc::IFLA_ADDRESS).and_then(mac),
         up: flags & libc::IFF_UP as u32 != 0,
-        carrier: flags & LOWER_UP != 0,
+        running: flags & libc::IFF_RUNNING as u32 != 0,
         master: attributes.number(libc::IFLA_MASTER),
     })
 }

@@ -22,7 +22,7 @@ fn a_bridge_is_made_once_and_completed() {
     assert_eq!((link.kind.as_str(), link.mtu, link.mac, link.up), ("bridge", 1300, Some([2, 0, 0, 0, 0, 2]), true));
     let addresses = links.addresses(Some(link.index)).unwrap();
     for (address, prefix) in wanted {
-        assert!(addresses.contains(&Address { index: link.index, address, prefix }), "{addresses:?}");
+        assert!(addresses.contains(&Address { index: link.index, ip: address, prefix }), "{addresses:?}");
     }
     let routes = links.routes().unwrap();
     assert!(

@@ -1,0 +1,139 @@
+//! Changes of networks while containers run.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::attach::{self, networks_dir, table};
+use super::firewall::Firewall;
+use super::host;
+use super::link::Links;
+use super::record::{self, Record};
+use super::rows::{self, Network};
+use super::wanted::Wanted;
+use crate::container::record::{Container, by_id};
+use crate::container::spec::{Mode, Modes};
+use crate::container::{exec, files, settle};
+use crate::tool::Tool;
+
+/// Puts a container into a network; into its namespace too if it runs.
+pub fn connect(tool: &Tool, network: &Network, container: &Container, wanted: &Wanted) -> Result<()> {
+    let flags = &container.settings.flags;
+    if Modes::parse(flags)?.network != Mode::Own || super::wanted::cni(flags).is_some() {
+        bail!("its network is {}: there is nothing of its own to connect", flags.network.join(","));
+    }
+    let store = tool.store()?;
+    let running = settle::state(tool, container)?.is_some_and(|it| it.live());
+    store.write(|db| rows::join(db, network, &container.id, wanted, None))?;
+    if !running {
+        return Ok(());
+    }
+    let plugged = change(tool, container, |record, run_dir, namespace| {
+        let endpoints = rows::endpoints(store.db(), &container.id)?;
+        let endpoint = endpoints.iter().find(|it| it.network.id == network.id).context("it has just been removed")?;
+        // Packets for the world go on taking the way that they take.
+        let outward = record.devices.iter().all(|it| it.gateways.is_empty()) && !network.settings.internal;
+        let device = attach::device(container, endpoint, outward);
+        let mut links = Links::here()?;
+        let mut firewall = Firewall::open(&record.table)?;
+        host::ensure(&mut links, &mut firewall, tool, network)?;
+        record.devices.push(device.clone());
+        record.write(run_dir)?;
+        attach::plug_live(record, &mut links, namespace, &device)
+    });
+    if let Err(error) = plugged {
+        disconnect(tool, network, container)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Takes a container out of a network. Whether it was in it.
+pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Result<bool> {
+    let store = tool.store()?;
+    let running = settle::state(tool, container)?.is_some_and(|it| it.live());
+    if running {
+        change(tool, container, |record, _, namespace| {
+            let Some(at) = record.devices.iter().position(|it| it.network == network.id) else { return Ok(()) };
+            let device = record.devices.remove(at);
+            attach::unplug_live(record, &mut Links::here()?, namespace, &device)
+        })?;
+    }
+    store.write(|db| rows::leave(db, network, &container.id))
+}
+
+/// Changes what a running container has, and its files.
+fn change(
+    tool: &Tool,
+    container: &Container,
+    what: impl FnOnce(&mut Record, &Path, &File) -> Result<()>,
+) -> Result<()> {
+    let run_dir = container.run_dir(tool);
+    let _lock = record::lock(&run_dir)?;
+    let mut record = Record::read(&run_dir)?.unwrap_or(Record {
+        container: container.id.clone(),
+        table: table(tool)?,
+        networks: networks_dir(tool),
+        ..Record::default()
+    });
+    let pid = exec::pid_of(tool, container)?;
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).context("the container's network namespace")?;
+    let done = what(&mut record, &run_dir, &namespace);
+    record.write(&run_dir)?;
+    done?;
+    let endpoints = rows::endpoints(tool.store()?.db(), &container.id)?;
+    let here: Vec<_> = endpoints
+        .into_iter()
+        .filter(|it| record.devices.iter().any(|device| device.network == it.network.id))
+        .collect();
+    let flags = &container.settings.flags;
+    files::write(&container.dir(tool)?, flags, container.short(), &attach::site(&here), None).map(drop)
+}
+
+/// Gives a container another name in its networks, if it runs.
+pub fn rename(tool: &Tool, container: &Container, name: &str) -> Result<()> {
+    let run_dir = container.run_dir(tool);
+    if !run_dir.exists() {
+        return Ok(());
+    }
+    let _lock = record::lock(&run_dir)?;
+    let Some(mut record) = Record::read(&run_dir)? else { return Ok(()) };
+    for device in &mut record.devices {
+        for it in device.entry.names.iter_mut().filter(|it| **it == container.name) {
+            name.clone_into(it);
+        }
+    }
+    record.write(&run_dir)?;
+    attach::announce_again(&record)
+}
+
+/// Puts back what somebody has taken away from the host: bridges, rules, name servers.
+pub fn reload(tool: &Tool) -> Result<()> {
+    let store = tool.store()?;
+    let networks = rows::all(store.db())?;
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
+        if let Some(record) = Record::read(&entry.path())?
+            && by_id(store, &record.container)?.is_some()
+        {
+            records.push(record);
+        }
+    }
+    let used: Vec<&Network> = networks
+        .iter()
+        .filter(|it| records.iter().any(|record| record.devices.iter().any(|d| d.network == it.id)))
+        .collect();
+    let mut links = Links::here()?;
+    let mut firewall = Firewall::open(&table(tool)?)?;
+    let published: Vec<_> = records.iter().flat_map(|it| it.published.iter().cloned()).collect();
+    let rules: Vec<_> = used.iter().map(|it| host::rules(it)).collect();
+    firewall.reload(&rules, &published)?;
+    for network in used {
+        host::ensure(&mut links, &mut firewall, tool, network)?;
+    }
+    for record in &records {
+        attach::plug_again(record, &mut links)?;
+    }
+    Ok(())
+}
