@@ -15,6 +15,8 @@ use super::resolv::PORT;
 
 /// How many connections may wait to be taken up.
 const BACKLOG: i32 = 64;
+/// How many bytes of questions may wait in the kernel, as it counts them.
+const RECEIVE_BUFFER: usize = 512 << 10;
 /// How often we look whether a server that was killed has let go of its addresses, and how long in between.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(4);
@@ -69,7 +71,10 @@ fn bound(address: &SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> 
     } else {
         sockopt::set_ipv6_freebind(&socket, true)?;
     }
-    if kind == SocketType::STREAM {
+    if kind == SocketType::DGRAM {
+        // All containers of a network may start at once.
+        sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)?;
+    } else {
         // Connections of a server before us may still be ending.
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }

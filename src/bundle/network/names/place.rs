@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::store::retry;
 
+const LOCK: &str = "lock";
 /// How long a command waits for another that starts the server, or for the server to start.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
@@ -38,21 +39,36 @@ pub fn locked(file: File) -> Result<Option<File>> {
     }
 }
 
-/// The lock, if it is free.
-pub fn try_lock(dir: &Path) -> Result<Option<File>> {
-    locked(open(dir, "lock")?)
-}
-
-/// The lock.
+/// The lock, for a command.
 pub fn lock(dir: &Path) -> Result<File> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        if let Some(lock) = try_lock(dir)? {
+        if let Some(lock) = locked(open(dir, LOCK)?)? {
             return Ok(lock);
         }
         std::thread::sleep(GLANCE);
     }
-    bail!("{} is held by another bundle for more than {} s", dir.join("lock").display(), PATIENCE.as_secs())
+    bail!("{} is held by another bundle for more than {} s", dir.join(LOCK).display(), PATIENCE.as_secs())
+}
+
+/// What a server finds that wants to end.
+pub enum Ending {
+    /// It has the lock.
+    Locked(File),
+    /// A command has it.
+    Held,
+    /// The directory has been removed, or is being removed: nothing is made in it.
+    Gone,
+}
+
+/// The lock, for a server that wants to end.
+pub fn lock_to_end(dir: &Path) -> Result<Ending> {
+    let path = dir.join(LOCK);
+    match File::options().write(true).open(&path) {
+        Ok(file) => Ok(locked(file)?.map_or(Ending::Held, Ending::Locked)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ending::Gone),
+        Err(error) => Err(error).with_context(|| format!("opening {}", path.display())),
+    }
 }
 
 /// The file that says on which port the server listens.

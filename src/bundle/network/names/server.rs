@@ -15,11 +15,12 @@ use rustix::event::epoll::EventFlags;
 use super::cache::{Cache, Key};
 use super::data::Networks;
 use super::forward::{Client, Done, Forwarder};
+use super::place::{self, Ending};
 use super::poll::{Poll, Token};
 use super::resolv::{PORT, Resolvers};
 use super::tcp::{Connections, Event};
 use super::wire::{Answer, Query, Received, read_query};
-use super::{listen, place, zone};
+use super::{listen, zone};
 
 /// The kinds of descriptors.
 const UDP: u8 = 1;
@@ -93,27 +94,27 @@ impl Server {
                 self.done(done);
             }
             self.connections.expire(now);
+            self.ends = None;
             if self.networks.over() {
-                if let Some(lock) = self.try_to_end()? {
-                    return Ok(lock);
+                match self.try_to_end()? {
+                    Ending::Locked(lock) => return Ok(Some(lock)),
+                    Ending::Gone => return Ok(None),
+                    Ending::Held => self.ends = Some(now + AGAIN),
                 }
-                self.ends = Some(now + AGAIN);
-            } else {
-                self.ends = None;
             }
         }
     }
 
     /// A command that starts a container holds the lock while it looks whether we are there, and has written the
     /// container's file before: either we see the file, or the command sees that we are gone.
-    #[allow(clippy::option_option)]
-    fn try_to_end(&mut self) -> Result<Option<Option<File>>> {
+    fn try_to_end(&mut self) -> Result<Ending> {
         if self.networks.gone() {
-            return Ok(Some(None));
+            return Ok(Ending::Gone);
         }
-        let Some(lock) = place::try_lock(&self.dir)? else { return Ok(None) };
+        let ending = place::lock_to_end(&self.dir)?;
         self.networks.update()?;
-        Ok(self.networks.over().then_some(Some(lock)))
+        let stays = matches!(ending, Ending::Locked(_)) && !self.networks.over();
+        Ok(if stays { Ending::Held } else { ending })
     }
 
     fn ready(&mut self, token: Token) -> Result<()> {
@@ -184,20 +185,23 @@ impl Server {
             zone::Found::Name(name) => query.pointer(&name, limit),
             zone::Found::Nobody => query.error(OptRcode::NXDOMAIN),
             zone::Found::Internal => query.error(OptRcode::REFUSED),
-            zone::Found::Elsewhere(servers) => return self.ask_others(client, &query, servers, now),
+            zone::Found::Elsewhere(servers) => {
+                self.ask_others(client, &query, servers, now);
+                return Ok(());
+            }
         };
         self.send(client, &bytes, now);
         Ok(())
     }
 
-    fn ask_others(&mut self, client: Client, query: &Query, servers: Vec<IpAddr>, now: Instant) -> Result<()> {
+    fn ask_others(&mut self, client: Client, query: &Query, servers: Vec<IpAddr>, now: Instant) {
         if servers.is_empty() && self.resolvers.update() {
             self.cache.clear();
         }
         let key = Key::new(query, servers);
         if let Some((answer, age)) = self.cache.get(&key, now) {
             self.send(client, &answer.reply(query, age, limit(client, query)), now);
-            return Ok(());
+            return;
         }
         // A server of ours would ask us again.
         let ours = |it: IpAddr| self.networks.all().any(|network| network.config.listen.contains(&it));
@@ -209,7 +213,6 @@ impl Server {
         if let Some(done) = self.forwarder.ask(&self.poll, key, &servers, client, query, now) {
             self.done(done);
         }
-        Ok(())
     }
 
     /// Tells all who wait, and keeps the answer.

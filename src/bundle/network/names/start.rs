@@ -28,6 +28,9 @@ const READY: &[u8] = b"ready\n";
 /// How many descriptors it may need.
 const DESCRIPTORS: u64 = 2048;
 
+/// What makes the command that is a server, of its directory and its locked file. Tests have another one.
+type Program = dyn Fn(&Path, &File) -> Command + Sync;
+
 /// A server that is starting, or that was there.
 #[must_use]
 pub struct Starting {
@@ -37,17 +40,24 @@ pub struct Starting {
 /// Starts the name server of the network with this directory, if there is none. To be called when the container's
 /// file is in `containers`, and without threads that wait for children.
 pub fn ensure(dir: &Path) -> Result<Starting> {
-    ensure_with(dir, Command::new("/proc/self/exe"))
+    ensure_with(dir, &program)
 }
 
-pub(super) fn ensure_with(dir: &Path, program: Command) -> Result<Starting> {
+/// The program with which a server is started.
+fn program(dir: &Path, server: &File) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(WORD).arg(dir).arg(server.as_raw_fd().to_string());
+    command
+}
+
+pub(super) fn ensure_with(dir: &Path, program: &Program) -> Result<Starting> {
     let told = || format!("the name server of the network in {}", dir.display());
     let lock = place::lock(dir).with_context(told)?;
     if let Some(mut server) = place::locked(place::open(dir, "server")?)? {
         // What one said that was killed.
         server.set_len(0).and_then(|()| server.rewind()).with_context(told)?;
         // Not in a mount namespace of this command: the container's root would be held by it.
-        crate::namespace::outside(|| spawn(dir, &server, program)).with_context(told)?;
+        crate::namespace::outside(|| spawn(dir, &server, program(dir, &server))).with_context(told)?;
     }
     drop(lock);
     Ok(Starting { dir: dir.into() })
@@ -56,7 +66,6 @@ pub(super) fn ensure_with(dir: &Path, program: Command) -> Result<Starting> {
 fn spawn(dir: &Path, server: &File, mut command: Command) -> Result<()> {
     let log = File::options().append(true).create(true).mode(0o600).open(dir.join("names.log"))?;
     log.set_len(0)?;
-    command.arg(WORD).arg(dir).arg(server.as_raw_fd().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     // It has a name as it is in our hands only until it is started.
     rustix::io::fcntl_setfd(server.as_fd(), rustix::io::FdFlags::empty())?;
@@ -65,6 +74,12 @@ fn spawn(dir: &Path, server: &File, mut command: Command) -> Result<()> {
 }
 
 impl Starting {
+    /// One that somebody else has started.
+    #[cfg(test)]
+    pub(super) fn of(dir: &Path) -> Self {
+        Self { dir: dir.into() }
+    }
+
     /// Waits until it answers.
     pub fn wait(&self) -> Result<()> {
         let end = Instant::now() + place::PATIENCE;
@@ -87,10 +102,10 @@ impl Starting {
 
 /// Starts the server anew if it was killed while containers need it. Whether it did.
 pub fn restart_if_dead(dir: &Path) -> Result<bool> {
-    restart_if_dead_with(dir, Command::new("/proc/self/exe"))
+    restart_if_dead_with(dir, &program)
 }
 
-pub(super) fn restart_if_dead_with(dir: &Path, program: Command) -> Result<bool> {
+pub(super) fn restart_if_dead_with(dir: &Path, program: &Program) -> Result<bool> {
     let visible = |it: std::fs::DirEntry| !it.file_name().as_encoded_bytes().starts_with(b".");
     let needed = std::fs::read_dir(dir.join(HERE)).is_ok_and(|it| it.flatten().any(visible));
     if !needed || place::locked(place::open(dir, "server")?)?.is_none() {

@@ -52,7 +52,7 @@ impl Connections {
 
     /// Takes up new connections of clients that may ask.
     pub fn accept(&mut self, poll: &Poll, listener: &TcpListener, may: impl Fn(IpAddr) -> bool, now: Instant) {
-        for _ in 0..MOST_OF_ONE {
+        for _ in 0..MOST {
             match listener.accept() {
                 Ok((stream, from)) => {
                     let from = from.ip();

@@ -56,7 +56,7 @@ pub fn find(networks: &mut Networks, asker: &Asker, query: &Query) -> Found {
         return found;
     }
     let internal = views.iter().all(|it| it.config.internal);
-    let servers = views.iter().filter_map(|it| it.record(member?)?.servers.clone()).next().unwrap_or_default();
+    let servers = views.iter().find_map(|it| it.record(member?)?.servers.clone()).unwrap_or_default();
     let ours = |it: &Prefix| networks.all().any(|network| network.config.subnets.iter().any(|subnet| subnet.holds(it)));
     if text.as_deref().and_then(Prefix::of_name).is_some_and(|it| ours(&it)) {
         return Found::Nobody;
