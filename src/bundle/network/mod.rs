@@ -21,3 +21,4 @@ pub mod shown;
 #[cfg(test)]
 mod testbed;
 pub mod wanted;
+pub mod overlay;

@@ -11,11 +11,11 @@ pub mod error;
 pub mod list;
 pub mod pull;
 pub mod push;
+pub mod tls;
 
 mod auth;
 mod http;
 mod location;
-mod tls;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -176,6 +176,12 @@ impl Network {
         }
     }
 
+    /// The containers of this host in it, by their ids.
+    pub fn here(&self) -> impl Iterator<Item = (&str, &Record)> {
+        let all = self.members.iter().filter_map(|(member, it)| Some((member, it.as_ref()?)));
+        all.filter_map(|(member, it)| Some((member.strip_prefix(HERE)?.strip_prefix('/')?, it)))
+    }
+
     /// Whether a container of this host is in it.
     pub fn in_use(&self) -> bool {
         self.members.keys().any(|it| it.starts_with(HERE))
@@ -200,6 +206,8 @@ pub struct Networks {
     watches: HashMap<i32, Watched>,
     /// Whether the directory of our network's containers is gone.
     gone: bool,
+    /// How often it has changed who is in our network, of this host.
+    changed: u64,
 }
 
 impl Networks {
@@ -215,6 +223,7 @@ impl Networks {
             all: BTreeMap::new(),
             watches: HashMap::new(),
             gone: false,
+            changed: 0,
         };
         let own = networks.own.clone();
         let mut network = Network::open(dir)?;
@@ -244,6 +253,11 @@ impl Networks {
     /// Whether no container of this host is in our network any more.
     pub fn over(&self) -> bool {
         self.gone || !self.own().in_use()
+    }
+
+    /// A number that is another one when somebody else is in our network, of this host.
+    pub fn changed(&self) -> u64 {
+        self.changed
     }
 
     /// Whether our network's directory has been removed.
@@ -291,6 +305,7 @@ impl Networks {
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
             self.look_beside();
             self.all.values_mut().for_each(Network::scan);
+            self.changed += 1;
             return;
         }
         match self.watches.get(&watch) {
@@ -299,6 +314,7 @@ impl Networks {
             }
             Some(Watched::Members(network, place)) => {
                 let (network, place) = (network.clone(), *place);
+                self.changed += u64::from(network == self.own && place == HERE);
                 if what.contains(ReadFlags::IGNORED) {
                     self.watches.remove(&watch);
                     self.lost(&network, place);

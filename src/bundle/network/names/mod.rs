@@ -30,13 +30,14 @@ mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use data::{THERE, read};
 pub use start::{Starting, WORD, ensure, port, restart_if_dead, run};
 
 /// How many lines are logged in a server's life: files that cannot be read may be as many as somebody likes.
 const MOST_LINES: u32 = 200;
 
 /// A line for the log, which is the server's standard error.
-fn log(line: &str) {
+pub fn log(line: &str) {
     static LINES: AtomicU32 = AtomicU32::new(0);
     if LINES.fetch_add(1, Ordering::Relaxed) < MOST_LINES {
         eprintln!("{}", line.replace('\n', " "));

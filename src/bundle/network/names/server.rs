@@ -21,6 +21,7 @@ use super::resolv::{PORT, Resolvers};
 use super::tcp::{Connections, Event};
 use super::wire::{Answer, Query, Received, read_query};
 use super::{listen, zone};
+use crate::network::overlay::agent::Working;
 
 /// The kinds of descriptors.
 const UDP: u8 = 1;
@@ -50,6 +51,9 @@ pub struct Server {
     turn: usize,
     /// When to try to end.
     ends: Option<Instant>,
+    /// Who tells other hosts what runs here, and of which change it has been told.
+    agent: Option<Working>,
+    told: u64,
 }
 
 impl Server {
@@ -77,12 +81,28 @@ impl Server {
             buffer: vec![0; LONGEST].into_boxed_slice(),
             turn: 0,
             ends: Some(Instant::now()),
+            agent: None,
+            told: 0,
         })
     }
 
+    /// Has this agent tell other hosts what runs here.
+    pub fn tell(&mut self, agent: Working) {
+        self.agent = Some(agent);
+        self.tell_agent();
+    }
+
+    fn tell_agent(&mut self) {
+        self.told = self.networks.changed();
+        if let Some(agent) = &self.agent {
+            let here = self.networks.own().here();
+            agent.local(here.map(|(id, it)| (id.into(), (it.addresses.clone(), it.names.clone()))).collect());
+        }
+    }
+
     /// Answers until the last container of this host has left the network. What is returned is the lock under which
-    /// that was seen: whoever has it next finds no server. Without a directory there is none.
-    pub fn run(mut self) -> Result<Option<File>> {
+    /// that was seen: whoever has it next finds no server. Without a directory there is none. Beside it, the agent.
+    pub fn run(mut self) -> Result<(Option<File>, Option<Working>)> {
         loop {
             let due = [self.forwarder.due(), self.connections.due(), self.ends];
             let wait = due.iter().flatten().min().map(|it| it.saturating_duration_since(Instant::now()));
@@ -94,11 +114,14 @@ impl Server {
                 self.done(done);
             }
             self.connections.expire(now);
+            if self.told != self.networks.changed() {
+                self.tell_agent();
+            }
             self.ends = None;
             if self.networks.over() {
                 match self.try_to_end()? {
-                    Ending::Locked(lock) => return Ok(Some(lock)),
-                    Ending::Gone => return Ok(None),
+                    Ending::Locked(lock) => return Ok((Some(lock), self.agent)),
+                    Ending::Gone => return Ok((None, self.agent)),
                     Ending::Held => self.ends = Some(now + AGAIN),
                 }
             }

@@ -17,6 +17,7 @@ use rustix::process::{Resource, Rlimit};
 use super::data::{Config, HERE, read};
 use super::place;
 use super::server::Server;
+use crate::network::overlay::Agent;
 
 /// The hidden word that it is called with, before the network's directory and the descriptor of its file `server`.
 pub const WORD: &str = "names";
@@ -140,9 +141,15 @@ pub fn run(words: &[String]) -> Result<()> {
 
 /// Answers until the last container is gone, and leaves nothing. `server` is locked.
 pub(super) fn serve(dir: &Path, mut server: File, resolv_conf: &Path) -> Result<()> {
-    let running = Server::open(dir, resolv_conf)?;
+    // It makes the directory of what runs elsewhere, which is watched.
+    let agent = Agent::of(dir)?.map(|it| it.start(dir)).transpose()?;
+    let mut running = Server::open(dir, resolv_conf)?;
+    if let Some(agent) = agent {
+        agent.first();
+        running.tell(agent);
+    }
     server.write_all(READY).context("saying that we answer")?;
-    let lock = running.run()?;
+    let (lock, agent) = running.run()?;
     if lock.is_some() {
         place::write_port(dir, None)?;
         server.set_len(0)?;
@@ -150,5 +157,8 @@ pub(super) fn serve(dir: &Path, mut server: File, resolv_conf: &Path) -> Result<
     // Its sockets are closed. Whoever gets the lock has to find the file free.
     drop(server);
     drop(lock);
+    if let Some(agent) = agent {
+        agent.end();
+    }
     Ok(())
 }
