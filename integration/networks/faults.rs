@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::bed::{Host, kill, until};
+use crate::bed::{Host, until};
 
 /// Numbers that look random and are the same each time.
 struct Random(u64);
@@ -13,6 +13,11 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
+}
+
+/// Whoever it is, if it is still there.
+fn kill(pid: i32) {
+    let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// What there is of this host's networks: devices, rules' elements, names.
@@ -68,14 +73,14 @@ fn kills_at_two_hundred_moments() {
             host.command(&words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_micros(random.below(30_000)));
         match victim {
-            "command" => kill("KILL", child.id() as i32),
-            "server" => host.servers().into_iter().for_each(|it| kill("KILL", it)),
+            "command" => kill(child.id() as i32),
+            "server" => host.servers().into_iter().for_each(|it| kill(it)),
             "monitor" if known.is_empty() => {
                 let spared = [host.bed.monitor("stays"), host.bed.monitor("asks")];
-                host.bed.processes().into_iter().filter(|it| !spared.contains(it)).for_each(|it| kill("KILL", it));
+                host.bed.processes().into_iter().filter(|it| !spared.contains(it)).for_each(|it| kill(it));
             }
-            "monitor" => kill("KILL", known[0]),
-            _ => known.get(1).into_iter().for_each(|it| kill("KILL", *it)),
+            "monitor" => kill(known[0]),
+            _ => known.get(1).into_iter().for_each(|it| kill(*it)),
         }
         let _ = child.wait();
         // The next command.

@@ -17,3 +17,4 @@ mod modes;
 mod names;
 mod networks;
 mod ports;
+mod wide;

@@ -7,7 +7,7 @@ use crate::cli::network::{Connect, Create, Disconnect, Inspect, Ls, Network as C
 use crate::container::{record, settle};
 use crate::events::{self, Kind};
 use crate::network::rows::{self, Network};
-use crate::network::{live, make, wanted};
+use crate::network::{live, make, wanted, wide};
 use crate::output;
 use crate::tool::Tool;
 
@@ -128,6 +128,7 @@ pub fn document(tool: &Tool, network: &Network) -> Result<Value> {
         "Mtu": settings.mtu,
         "Parent": settings.parent,
         "Vxlan": settings.vxlan,
+        "Hosts": wide::hosts(network).unwrap_or_default(),
         "Options": settings.options,
         "Labels": settings.labels,
         "Containers": containers,

@@ -223,7 +223,8 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
         created: state::now(),
         remove: new.remove,
     };
-    if let Err(error) = insert(store, &container, tool.plain_user, &networks) {
+    if let Err(error) = join_and_insert(tool, &container, &networks) {
+        let _ = network::wide::pay(tool, &container.id);
         store.remove_files(&format!("containers/{}", container.id))?;
         return Err(error);
     }
@@ -231,7 +232,24 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     Ok((container, lock))
 }
 
-fn insert(store: &Store, it: &Container, plain_user: bool, networks: &[Wanted]) -> Result<()> {
+/// The row, and what several hosts have to agree on before.
+fn join_and_insert(tool: &Tool, it: &Container, networks: &[Wanted]) -> Result<()> {
+    let store = tool.store()?;
+    let mut leased = Vec::new();
+    for wanted in networks {
+        let network = rows::find(store.db(), &wanted.network).context("--network")?;
+        leased.push(network::wide::lease(tool, &network, &it.id, wanted)?);
+    }
+    insert(store, it, tool.plain_user, networks, &leased)
+}
+
+fn insert(
+    store: &Store,
+    it: &Container,
+    plain_user: bool,
+    networks: &[Wanted],
+    leased: &[Vec<std::net::IpAddr>],
+) -> Result<()> {
     let settings = row(&it.settings)?;
     store.write(|db| {
         name_is_free(db, &it.name)?;
@@ -247,9 +265,9 @@ fn insert(store: &Store, it: &Container, plain_user: bool, networks: &[Wanted]) 
         )?;
         ids::lease(db, &it.id, &ids::wanted(&it.settings.flags, plain_user)?)?;
         volume::claim(db, &it.id, &it.settings.mounts)?;
-        for wanted in networks {
+        for (wanted, leased) in networks.iter().zip(leased) {
             let network = rows::find(db, &wanted.network).context("--network")?;
-            rows::join(db, &network, &it.id, wanted, None).with_context(|| format!("--network {}", network.name))?;
+            rows::join(db, &network, &it.id, wanted, leased).with_context(|| format!("--network {}", network.name))?;
         }
         Ok(())
     })

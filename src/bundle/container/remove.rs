@@ -12,6 +12,7 @@ use super::state::{State, Status, lock_within};
 use crate::events::{self, Kind};
 use crate::monitor::plan::Plan;
 use crate::monitor::talk;
+use crate::network::{rows, wide};
 use crate::tool::Tool;
 use crate::volume;
 
@@ -89,6 +90,9 @@ fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
     let drop_it = || {
         store.write(|db| {
             volume::release(store, db, id, volumes)?;
+            for endpoint in rows::endpoints(db, id)? {
+                wide::owe(db, &endpoint.network, id)?;
+            }
             db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
             Ok(())
         })
@@ -103,6 +107,8 @@ fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
         store.remove_files(&format!("containers/{id}/upper"))?;
         drop_it()?;
     }
+    // Should others not be reached, it is owed: nothing is lost, and the container is gone all the same.
+    let _ = wide::pay(tool, id);
     store.remove_files(&format!("containers/{id}"))
 }
 

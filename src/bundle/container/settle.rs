@@ -144,7 +144,8 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             super::clear(tool, &container);
         }
     }
-    crate::network::make::sweep(tool)
+    crate::network::make::sweep(tool)?;
+    crate::network::wide::pay_old(tool)
 }
 
 fn is_locked(dir: &Path) -> bool {

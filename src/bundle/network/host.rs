@@ -15,6 +15,7 @@ use super::mac::Mac;
 use super::record::{Record, run_dir_of};
 use super::rows::Network;
 use super::settings::{Driver, Settings};
+use super::wide;
 use crate::tool::Tool;
 
 /// The kernel's own greatest packet of an Ethernet device.
@@ -47,6 +48,10 @@ pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: 
         let made = links.bridge(&network.device, mtu(settings).unwrap_or(ETHERNET), mac.0, &addresses)?;
         if made {
             firewall::prepare_bridge(&network.device, !settings.internal, settings.has_v6())?;
+        }
+        if settings.vxlan.is_some() {
+            let bridge = links.find(&network.device)?.with_context(|| format!("{} is gone", network.device))?;
+            wide::ensure(tool, links, network, bridge.index, &dir)?;
         }
         if !settings.internal {
             let v4 = settings.subnets.iter().any(|it| it.net.addr().is_ipv4());
@@ -149,6 +154,7 @@ pub fn remove(links: &mut Links, firewall: &mut Firewall, networks: &Path, id: &
         Some(_) => links.remove(bridge)?,
         None => {}
     }
+    links.remove(&wide::device(id))?;
     firewall.forget(bridge)?;
     match std::fs::remove_dir_all(run_dir_of(networks, id)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing its run-time files"),

@@ -12,6 +12,7 @@ use super::link::Links;
 use super::record::{self, Record};
 use super::rows::{self, Network};
 use super::wanted::Wanted;
+use super::wide;
 use crate::container::record::{Container, by_id};
 use crate::container::spec::{Mode, Modes};
 use crate::container::{exec, files, settle};
@@ -25,7 +26,12 @@ pub fn connect(tool: &Tool, network: &Network, container: &Container, wanted: &W
     }
     let store = tool.store()?;
     let running = settle::state(tool, container)?.is_some_and(|it| it.live());
-    store.write(|db| rows::join(db, network, &container.id, wanted, None))?;
+    let leased = wide::lease(tool, network, &container.id, wanted)?;
+    let joined = store.write(|db| rows::join(db, network, &container.id, wanted, &leased));
+    if joined.is_err() {
+        let _ = wide::pay(tool, &container.id);
+    }
+    joined?;
     if !running {
         return Ok(());
     }
@@ -60,7 +66,9 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
             attach::unplug_live(record, &mut Links::here()?, namespace, &device)
         })?;
     }
-    store.write(|db| rows::leave(db, network, &container.id))
+    let was_in = store.write(|db| rows::leave(db, network, &container.id))?;
+    wide::pay(tool, &container.id)?;
+    Ok(was_in)
 }
 
 /// Changes what a running container has, and its files.

@@ -8,7 +8,7 @@ use super::link::Links;
 use super::rows::{self, Network};
 use super::settings::{self, Missing, Settings};
 use super::wanted::USUAL;
-use super::{attach, host};
+use super::{attach, host, wide};
 use crate::cli::network::Create;
 use crate::tool::Tool;
 
@@ -18,11 +18,14 @@ pub fn create(tool: &Tool, args: &Create) -> Result<Network> {
     let routes = routes(tool)?;
     let mut taken: Vec<IpNet> = routes.iter().map(|it| it.0).collect();
     taken.extend(rows::subnets(store.db())?);
-    let settings = settings::read(args, &mut |missing| match missing {
+    let mut settings = settings::read(args, &mut |missing| match missing {
         Missing::V4 => settings::free_v4(&taken, false).context("--subnet: none of the private ones is free: name one"),
         Missing::V6 => settings::free_v6(&taken, &mut random),
     })?;
     not_the_hosts(&settings, &routes)?;
+    // What is wrong here is found before other hosts hear of it.
+    rows::may_be(store.db(), &args.name, &settings)?;
+    wide::create(tool, &args.name, &mut settings).with_context(|| format!("network {}", args.name))?;
     store.write(|db| rows::create(db, &args.name, &settings))
 }
 
@@ -108,7 +111,10 @@ pub fn sweep(tool: &Tool) -> Result<()> {
 /// Removes a network that no container is in: its row, then what it has on the host. A kill between the two leaves what
 /// the next sweep takes away.
 pub fn remove(tool: &Tool, network: &Network) -> Result<()> {
-    tool.store()?.write(|db| rows::remove(db, network))?;
+    let store = tool.store()?;
+    rows::unused(store.db(), network)?;
+    wide::leave(tool, network).with_context(|| format!("network {}: telling the other hosts", network.name))?;
+    store.write(|db| rows::remove(db, network))?;
     let mut firewall = Firewall::open(&attach::table(tool)?)?;
     host::remove(&mut Links::here()?, &mut firewall, &attach::networks_dir(tool), &network.id, &network.device)
         .with_context(|| format!("network {}", network.name))

@@ -1,7 +1,7 @@
 //! Networks of containers. What is asked for (`settings`, `wanted`; pure), who is in which with what addresses (`rows`,
 //! `leases`: the database), what of it is on the host: a network's part (`make`, `host`), a container's (`attach`,
 //! `record`, `live`). Below them the kernel's interfaces: `link` and `firewall` over `netlink`, `sysctl`; and the small
-//! processes beside them: `names`, `proxy`.
+//! processes beside them: `names`, `proxy`. Across hosts: `wide`, and `overlay` for what etcd has.
 
 pub mod attach;
 pub mod firewall;
@@ -13,6 +13,7 @@ pub mod mac;
 pub mod make;
 pub mod names;
 mod netlink;
+pub mod overlay;
 pub mod ports;
 pub mod record;
 pub mod rows;
@@ -21,4 +22,4 @@ pub mod shown;
 #[cfg(test)]
 mod testbed;
 pub mod wanted;
-pub mod overlay;
+pub mod wide;

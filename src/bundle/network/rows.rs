@@ -10,6 +10,7 @@ use super::leases;
 use super::mac::Mac;
 use super::settings::{self, Settings};
 use super::wanted::{USUAL, Wanted};
+use super::wide;
 
 /// The tables, before those of [`leases`].
 pub const TABLES: &str = "
@@ -110,8 +111,8 @@ pub fn find(db: &Connection, text: &str) -> Result<Network> {
     })
 }
 
-/// Makes one. Its name and its addresses must be nobody's.
-pub fn create(db: &Transaction<'_>, name: &str, settings: &Settings) -> Result<Network> {
+/// Whether a name and addresses are nobody's.
+pub fn may_be(db: &Connection, name: &str, settings: &Settings) -> Result<()> {
     if db.prepare_cached("SELECT 1 FROM networks WHERE name = ?1")?.exists([name])? {
         bail!("there is a network {name} already: `bundle network rm {name}` removes it");
     }
@@ -122,6 +123,12 @@ pub fn create(db: &Transaction<'_>, name: &str, settings: &Settings) -> Result<N
             }
         }
     }
+    Ok(())
+}
+
+/// Makes one.
+pub fn create(db: &Transaction<'_>, name: &str, settings: &Settings) -> Result<Network> {
+    may_be(db, name, settings)?;
     let id = crate::container::random_id()?;
     // The kernel's names of devices have up to 15 letters.
     let device = if name == USUAL { "bundle0".to_owned() } else { format!("br-{}", &id[..12]) };
@@ -145,8 +152,8 @@ pub fn subnets(db: &Connection) -> Result<Vec<IpNet>> {
     Ok(all(db)?.iter().flat_map(|it| it.settings.subnets.iter().map(|it| it.net)).collect())
 }
 
-/// Removes one that no container is in.
-pub fn remove(db: &Transaction<'_>, network: &Network) -> Result<()> {
+/// An error where a container is in it.
+pub fn unused(db: &Connection, network: &Network) -> Result<()> {
     let names: Vec<String> = members(db, network)?.into_iter().map(|it| it.name).collect();
     if let [first, ..] = names.as_slice() {
         bail!(
@@ -156,6 +163,12 @@ pub fn remove(db: &Transaction<'_>, network: &Network) -> Result<()> {
             network.name
         );
     }
+    Ok(())
+}
+
+/// Removes one that no container is in.
+pub fn remove(db: &Transaction<'_>, network: &Network) -> Result<()> {
+    unused(db, network)?;
     db.execute("DELETE FROM networks WHERE id = ?1", [&network.id])?;
     Ok(())
 }
@@ -220,14 +233,14 @@ fn addresses(db: &Connection, container: &str, network: &str) -> Result<Vec<IpAd
     Ok(addresses)
 }
 
-/// Puts a container into a network: a row, and an address of each family. `leased` is the one that the hosts' common
-/// store has given, where there is one.
+/// Puts a container into a network: a row, and an address of each family. `leased` are those that the store which
+/// several hosts share has given.
 pub fn join(
     db: &Transaction<'_>,
     network: &Network,
     container: &str,
     wanted: &Wanted,
-    leased: Option<IpAddr>,
+    leased: &[IpAddr],
 ) -> Result<Endpoint> {
     for v6 in [false, true] {
         if let Some(address) = wanted.address(v6)
@@ -252,13 +265,14 @@ pub fn join(
     if let Some(mac) = wanted.mac {
         mac_is_free(db, network, container, mac)?;
     }
+    wide::owe_no_more(db, &network.id, container)?;
     let mut addresses = Vec::new();
     for subnet in &network.settings.subnets {
         let wanted = wanted.address(subnet.net.addr().is_ipv6());
-        match leased.filter(|it| subnet.net.contains(it)) {
+        match leased.iter().find(|it| subnet.net.contains(*it)) {
             Some(address) => {
-                leases::keep(db, &network.id, container, address)?;
-                addresses.push(address);
+                leases::keep(db, &network.id, container, *address)?;
+                addresses.push(*address);
             }
             None => addresses.push(leases::lease(db, (&network.id, &network.name), subnet, container, wanted)?),
         }
@@ -277,6 +291,7 @@ fn mac_is_free(db: &Connection, network: &Network, container: &str, mac: Mac) ->
 
 /// Takes a container out of a network. Whether it was in it.
 pub fn leave(db: &Transaction<'_>, network: &Network, container: &str) -> Result<bool> {
+    wide::owe(db, network, container)?;
     let sql = "DELETE FROM endpoints WHERE container = ?1 AND network = ?2";
     Ok(db.execute(sql, [container, &network.id])? == 1)
 }

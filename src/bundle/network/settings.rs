@@ -61,11 +61,11 @@ impl Subnet {
 /// What a network over several hosts needs besides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vxlan {
-    /// Its number, which tells its packets from other networks' (1 to 2^24 - 1).
+    /// Its number, which tells its packets from other networks' (1 to 2^24 - 1); 0 where etcd is to give one.
     pub vni: u32,
     /// The UDP port that the hosts talk by.
     pub port: u16,
-    /// The address that this host has for the others.
+    /// The address that this host has for the others; unspecified where the way to etcd is to tell.
     pub local: IpAddr,
     /// The others, where no store tells of them.
     #[serde(default)]
@@ -242,9 +242,15 @@ fn vxlan(driver: Driver, args: &Create, left: &mut BTreeMap<String, String>) -> 
     let address = |what: &str, text: &str| -> Result<IpAddr> {
         text.parse().ok().with_context(|| format!("{what} {text:?}: not an address"))
     };
-    let text = left.remove("vni").context("--opt vni=NUMBER: a vxlan needs a number that is the same on all hosts")?;
-    let vni = text.parse().ok().filter(|it| (1..1 << 24).contains(it));
-    let vni = vni.with_context(|| format!("--opt vni={text:?}: a number from 1 to 16777215"))?;
+    let vni = match left.remove("vni") {
+        Some(text) => {
+            let vni = text.parse().ok().filter(|it| (1..1 << 24).contains(it));
+            vni.with_context(|| format!("--opt vni={text:?}: a number from 1 to 16777215"))?
+        }
+        // Those who share a store of networks find one there.
+        None if left.contains_key("etcd") => 0,
+        None => bail!("--opt vni=NUMBER: a vxlan needs a number that is the same on all hosts"),
+    };
     let port = match left.remove("port") {
         None => 4789,
         Some(text) => {
@@ -252,8 +258,12 @@ fn vxlan(driver: Driver, args: &Create, left: &mut BTreeMap<String, String>) -> 
             port.with_context(|| format!("--opt port={text:?}: a number from 1 to 65535"))?
         }
     };
-    let local = left.remove("local").context("--opt local=ADDRESS: the address that this host has for the others")?;
-    let local = address("--opt local", &local)?;
+    let local = match left.remove("local") {
+        Some(text) => address("--opt local", &text)?,
+        // Found out by the way to etcd.
+        None if left.contains_key("etcd") => Ipv4Addr::UNSPECIFIED.into(),
+        None => bail!("--opt local=ADDRESS: the address that this host has for the others"),
+    };
     let peers = args.peer.iter().map(|it| address("--peer", it)).collect::<Result<Vec<_>>>()?;
     if let Some(bad) = peers.iter().find(|it| it.is_ipv6() != local.is_ipv6() || **it == local) {
         bail!("--peer {bad}: another host's address is wanted, of the same family as --opt local={local}");

@@ -162,6 +162,7 @@ impl Store {
                     transaction.execute_batch(FROM_2)?;
                     transaction.execute_batch(crate::network::rows::TABLES)?;
                     transaction.execute_batch(crate::network::leases::TABLES)?;
+                    transaction.execute_batch(crate::network::wide::TABLES)?;
                 }
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 Ok(())

@@ -151,9 +151,12 @@ impl Links {
         set
     }
 
-    /// Puts the host's end of a pair into a bridge that was made anew.
+    /// Puts the host's end of a pair into a bridge that was made anew. One that has just gone with its container is none.
     pub fn put_into(&mut self, name: &str, bridge: &str) -> Result<()> {
         let what = || format!("putting the link {name} into the bridge {bridge}");
+        if self.find(name)?.is_none() {
+            return Ok(());
+        }
         let Some(bridge) = self.find(bridge)? else { bail!("{}: there is no such bridge", what()) };
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &link_header(0, libc::IFF_UP as u32));
         message.text(libc::IFLA_IFNAME, name).number(libc::IFLA_MASTER, bridge.index);

@@ -148,11 +148,6 @@ impl Overlay {
         Ok(Some(there))
     }
 
-    /// What the network is; `None` if it is not there.
-    pub fn config(&self) -> Result<Option<Config>> {
-        self.client.get(&self.key("config"))?.as_ref().map(read).transpose()
-    }
-
     /// Removes the network, if no host has anything in it any more. Whether it did.
     pub fn remove(&self) -> Result<bool> {
         let Some(config) = self.client.get(&self.key("config"))? else { return Ok(true) };

@@ -10,9 +10,6 @@
 //! Without etcd the hosts can be named by hand ([`peers`]): then packets for all go to each of them, and the vxlan link
 //! learns who is where.
 
-// Until networks of this driver are made.
-#![allow(dead_code, unused_imports)]
-
 pub mod agent;
 mod entries;
 mod etcd;
@@ -22,13 +19,13 @@ mod publish;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
 use anyhow::{Context, Result, bail};
 
 pub use agent::Agent;
 pub use etcd::Settings;
-pub use members::{Config, Host, Lease, Overlay};
+pub use members::{Host, Lease, Overlay};
 
 use super::link::{ALL, Links};
 
@@ -41,18 +38,29 @@ pub fn mtu(underlay: u32, host: IpAddr) -> u32 {
     underlay.saturating_sub(if host.is_ipv4() { HEADERS } else { HEADERS6 })
 }
 
-/// The address that this host has on its way to another one, such as an endpoint of etcd.
-pub fn local_address(to: SocketAddr) -> Result<IpAddr> {
-    let told = || format!("the way to {to}");
-    let any: IpAddr = if to.is_ipv4() { [0_u8; 4].into() } else { [0_u8; 16].into() };
-    let socket = UdpSocket::bind((any, 0)).with_context(told)?;
-    // No packet is sent.
-    socket.connect(to).with_context(told)?;
-    let address = socket.local_addr().with_context(told)?.ip();
-    if address.is_loopback() {
-        bail!("{to} is this host itself: name the address that other hosts reach it by");
+/// The address that this host has on its way to the first of etcd's endpoints that is another host.
+pub fn local_address(endpoints: &[String]) -> Result<IpAddr> {
+    for endpoint in endpoints {
+        let host = endpoint.split_once("://").map_or(endpoint.as_str(), |it| it.1);
+        let host = host.split('/').next().unwrap_or_default();
+        let host = if host.rsplit_once(':').is_some_and(|it| !it.1.ends_with(']')) {
+            host.to_owned()
+        } else {
+            format!("{host}:2379")
+        };
+        for to in host.to_socket_addrs().with_context(|| format!("looking up {host}"))? {
+            let any: IpAddr = if to.is_ipv4() { [0_u8; 4].into() } else { [0_u8; 16].into() };
+            let socket = UdpSocket::bind((any, 0))?;
+            // No packet is sent.
+            if socket.connect(to).is_ok()
+                && let Ok(own) = socket.local_addr()
+                && !own.ip().is_loopback()
+            {
+                return Ok(own.ip());
+            }
+        }
     }
-    Ok(address)
+    bail!("the way to etcd does not tell which address of this host the others reach it by")
 }
 
 /// Has a vxlan link send packets for all to these hosts, and to no others.
