@@ -53,6 +53,10 @@ fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
+    if first == Some(network::proxy::WORD) {
+        // Nobody reads what it says.
+        return network::proxy::run(&words.collect::<Vec<_>>()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     if first == Some(network::names::WORD) {
         return network::names::run(&words.collect::<Vec<_>>()).map_or_else(
             |error| {

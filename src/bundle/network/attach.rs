@@ -24,7 +24,7 @@ use super::ports::{self, Families, Held, HostPorts, Publish};
 use super::record::{self, Device, Entry, Forwarded, Record, run_dir_of};
 use super::rows::{self, Endpoint, Network};
 use super::settings::Driver;
-use super::{host, names};
+use super::{host, names, proxy};
 use crate::container::files::Site;
 use crate::container::record::Container;
 use crate::monitor::talk;
@@ -124,6 +124,12 @@ impl Joining {
             self.namespace = Some(namespace);
         }
         firewall.publish(&self.record.published)?;
+        let forwarded: Vec<_> =
+            self.held.iter().filter(|it| it.proxy).zip(self.record.forwarded.iter().map(|it| it.to.ip())).collect();
+        if !forwarded.is_empty() {
+            // It ends with the record, whoever removes that.
+            proxy::start(&run_dir.join(record::FILE), &forwarded)?;
+        }
         Ok(())
     }
 
@@ -383,12 +389,6 @@ pub fn detach(run_dir: &Path) -> Result<()> {
     // Nobody is sent to it any more, then nobody gets there.
     for device in &record.devices {
         withdraw(&record, device);
-    }
-    if let Some(proxy) = &record.proxy
-        && proxy.lives()
-        && let Some(pid) = rustix::process::Pid::from_raw(proxy.pid)
-    {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
     if !record.published.is_empty() {
         Firewall::open(&record.table)?.withdraw(&record.published)?;

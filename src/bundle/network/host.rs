@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::attach::{networks_dir, table};
+use super::attach::networks_dir;
 use super::firewall::{self, Firewall};
 use super::link::Links;
 use super::mac::Mac;
-use super::record::{Record, run_dir_of};
+use super::record::{self, run_dir_of};
 use super::rows::Network;
 use super::settings::{Driver, Settings};
 use super::wide;
@@ -42,7 +42,9 @@ pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: 
         // The rules first: not a moment without them.
         if firewall.ensure(&[rules(network)])? {
             // Somebody had taken the table away, and with it the ports of those that run.
-            firewall.publish(&published(tool)?)?;
+            let records = record::all(tool)?;
+            let published: Vec<_> = records.iter().flat_map(|it| it.0.published.iter().cloned()).collect();
+            firewall.publish(&published)?;
         }
         let mac = settings.subnets.first().map_or(Mac([2, 0, 0, 0, 0, 1]), |it| Mac::of(it.gateway));
         let made = links.bridge(&network.device, mtu(settings).unwrap_or(ETHERNET), mac.0, &addresses)?;
@@ -63,18 +65,6 @@ pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: 
         Ok(())
     };
     make().with_context(|| format!("network {}", network.name))
-}
-
-/// The ports of all containers of this store that run.
-pub fn published(tool: &Tool) -> Result<Vec<firewall::Published>> {
-    let table = table(tool)?;
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        if let Some(record) = Record::read(&entry.path())?.filter(|it| it.table == table) {
-            all.extend(record.published);
-        }
-    }
-    Ok(all)
 }
 
 fn config(tool: &Tool, network: &Network) -> Result<Config> {

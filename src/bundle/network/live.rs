@@ -13,7 +13,7 @@ use super::record::{self, Record};
 use super::rows::{self, Network};
 use super::wanted::Wanted;
 use super::wide;
-use crate::container::record::{Container, by_id};
+use crate::container::record::Container;
 use crate::container::spec::{Mode, Modes};
 use crate::container::{exec, files, settle};
 use crate::tool::Tool;
@@ -35,36 +35,43 @@ pub fn connect(tool: &Tool, network: &Network, container: &Container, wanted: &W
     if !running {
         return Ok(());
     }
-    let plugged = change(tool, container, |record, run_dir, namespace| {
-        let endpoints = rows::endpoints(store.db(), &container.id)?;
-        let endpoint = endpoints.iter().find(|it| it.network.id == network.id).context("it has just been removed")?;
-        // Packets for the world go on taking the way that they take.
-        let outward = record.devices.iter().all(|it| it.gateways.is_empty()) && !network.settings.internal;
-        let device = attach::device(container, endpoint, outward);
-        let mut links = Links::here()?;
-        let mut firewall = Firewall::open(&record.table)?;
-        host::ensure(&mut links, &mut firewall, tool, network)?;
-        record.devices.push(device.clone());
-        record.write(run_dir)?;
-        attach::plug_live(record, &mut links, namespace, &device)
-    });
-    if let Err(error) = plugged {
+    if let Err(error) = plug(tool, network, container) {
         disconnect(tool, network, container)?;
         return Err(error);
     }
     Ok(())
 }
 
+/// The device of a running container whose row is there already.
+fn plug(tool: &Tool, network: &Network, container: &Container) -> Result<()> {
+    let mut links = Links::here()?;
+    host::ensure(&mut links, &mut Firewall::open(&table(tool)?)?, tool, network)?;
+    change(tool, container, |record, run_dir, namespace| {
+        let endpoints = rows::endpoints(tool.store()?.db(), &container.id)?;
+        let endpoint = endpoints.iter().find(|it| it.network.id == network.id).context("it has just been removed")?;
+        // Packets for the world go on taking the way that they take.
+        let outward = record.devices.iter().all(|it| it.gateways.is_empty()) && !network.settings.internal;
+        let device = attach::device(container, endpoint, outward);
+        record.devices.push(device.clone());
+        record.write(run_dir)?;
+        attach::plug_live(record, &mut links, namespace, &device)
+    })
+}
+
 /// Takes a container out of a network. Whether it was in it.
 pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Result<bool> {
     let store = tool.store()?;
-    let running = settle::state(tool, container)?.is_some_and(|it| it.live());
-    if running {
-        change(tool, container, |record, _, namespace| {
+    let runs = || Ok::<_, anyhow::Error>(settle::state(tool, container)?.is_some_and(|it| it.live()));
+    if runs()? {
+        let unplugged = change(tool, container, |record, _, namespace| {
             let Some(at) = record.devices.iter().position(|it| it.network == network.id) else { return Ok(()) };
             let device = record.devices.remove(at);
             attach::unplug_live(record, &mut Links::here()?, namespace, &device)
-        })?;
+        });
+        // Where it has ended meanwhile there is nothing to take it out of.
+        if unplugged.is_err() && runs()? {
+            unplugged?;
+        }
     }
     let was_in = store.write(|db| rows::leave(db, network, &container.id))?;
     wide::pay(tool, &container.id)?;
@@ -120,27 +127,21 @@ pub fn rename(tool: &Tool, container: &Container, name: &str) -> Result<()> {
 pub fn reload(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
     let networks = rows::all(store.db())?;
-    let mut records = Vec::new();
-    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        if let Some(record) = Record::read(&entry.path())?
-            && by_id(store, &record.container)?.is_some()
-        {
-            records.push(record);
-        }
-    }
+    // Nobody ends meanwhile: what it has taken away would be put back.
+    let records = record::all(tool)?;
     let used: Vec<&Network> = networks
         .iter()
-        .filter(|it| records.iter().any(|record| record.devices.iter().any(|d| d.network == it.id)))
+        .filter(|it| records.iter().any(|(record, _)| record.devices.iter().any(|d| d.network == it.id)))
         .collect();
     let mut links = Links::here()?;
     let mut firewall = Firewall::open(&table(tool)?)?;
-    let published: Vec<_> = records.iter().flat_map(|it| it.published.iter().cloned()).collect();
+    let published: Vec<_> = records.iter().flat_map(|it| it.0.published.iter().cloned()).collect();
     let rules: Vec<_> = used.iter().map(|it| host::rules(it)).collect();
     firewall.reload(&rules, &published)?;
     for network in used {
         host::ensure(&mut links, &mut firewall, tool, network)?;
     }
-    for record in &records {
+    for (record, _) in &records {
         attach::plug_again(record, &mut links)?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::firewall::{Protocol, Published};
 use super::mac::Mac;
-use crate::container::state::Process;
+use crate::tool::Tool;
 
 /// Its name.
 pub const FILE: &str = "network";
@@ -34,8 +34,6 @@ pub struct Record {
     /// Ports that a process forwards.
     #[serde(default)]
     pub forwarded: Vec<Forwarded>,
-    /// That process.
-    pub proxy: Option<Process>,
 }
 
 /// A port of the host that a process forwards.
@@ -133,6 +131,26 @@ impl Record {
 /// The directory of a network's run-time files.
 pub fn run_dir_of(networks: &Path, network: &str) -> PathBuf {
     networks.join(&network[..12])
+}
+
+/// The records of all containers of this store that are in networks, each with its lock.
+pub fn all(tool: &Tool) -> Result<Vec<(Record, File)>> {
+    let store = tool.store()?;
+    let entries = std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten();
+    let mut dirs: Vec<PathBuf> = entries.map(|it| it.path()).filter(|it| it.join(FILE).exists()).collect();
+    // Everybody who takes several takes them in this order.
+    dirs.sort();
+    let mut records = Vec::new();
+    for dir in dirs {
+        if let Some(record) = Record::read(&dir)?
+            && crate::container::record::by_id(store, &record.container)?.is_some()
+        {
+            let Ok(lock) = lock(&dir) else { continue };
+            // As it is now.
+            records.extend(Record::read(&dir)?.map(|it| (it, lock)));
+        }
+    }
+    Ok(records)
 }
 
 /// Held by whoever changes the record of a container that may be running: a command that connects it, or who looks

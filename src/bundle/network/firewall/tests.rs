@@ -392,3 +392,34 @@ fn the_kernels_switches() {
     let said = format!("{:#}", host.run(|| prepare_bridge("br-z", true, true)).unwrap_err());
     assert!(said.contains("/proc/sys/net/ipv4/conf/br-z/route_localnet"), "{said}");
 }
+
+/// A name server that could not have the usual port.
+#[test]
+fn a_port_of_the_host_itself_at_another_number() {
+    let mut bed = Bed::new();
+    let mut firewall = open(&bed);
+    firewall.ensure(&bed.networks).unwrap();
+    for protocol in BOTH {
+        for at in ["10.88.0.1:5300", "[fd88::1]:5300"] {
+            bed.host.serve("names", protocol, at.parse().unwrap());
+        }
+    }
+    let moved = |protocol, host: &str| Published {
+        port: 53,
+        ..published(
+            protocol,
+            Some(host),
+            53,
+            &if host.contains(':') { format!("[{host}]:5300") } else { format!("{host}:5300") },
+        )
+    };
+    let all = BOTH.map(|it| [moved(it, "10.88.0.1"), moved(it, "fd88::1")]).concat();
+    firewall.publish(&all).unwrap();
+    for protocol in BOTH {
+        for to in ["10.88.0.1:53", "[fd88::1]:53"] {
+            assert_eq!([&bed.a, &bed.b, &bed.host].map(|it| it.who(protocol, to)), ["names"; 3], "{protocol} {to}");
+        }
+        assert_eq!(seen(&bed.a, protocol, "10.88.0.1:53"), "names 10.88.0.2");
+        assert_eq!(bed.a.who(protocol, "192.0.2.1:53"), "no");
+    }
+}

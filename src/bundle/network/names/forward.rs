@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::cache::Key;
-use super::poll::{Poll, Slab, Token};
 use super::wire::{Answer, Came, Query, read_answer};
+use crate::network::poll::{Poll, Slab, Token};
 
 /// The most questions on their way at once; of one client; clients that wait for the same one; and those by TCP.
 const MOST: usize = 256;

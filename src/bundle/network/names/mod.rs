@@ -16,7 +16,6 @@ mod data;
 mod forward;
 mod listen;
 mod place;
-mod poll;
 mod prefix;
 mod resolv;
 mod server;

@@ -16,12 +16,12 @@ use super::cache::{Cache, Key};
 use super::data::Networks;
 use super::forward::{Client, Done, Forwarder};
 use super::place::{self, Ending};
-use super::poll::{Poll, Token};
 use super::resolv::{PORT, Resolvers};
 use super::tcp::{Connections, Event};
 use super::wire::{Answer, Query, Received, read_query};
 use super::{listen, zone};
 use crate::network::overlay::agent::Working;
+use crate::network::poll::{Poll, Token};
 
 /// The kinds of descriptors.
 const UDP: u8 = 1;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
-use super::poll::{Poll, Slab, Token};
+use crate::network::poll::{Poll, Slab, Token};
 
 /// The most connections, and those of one client.
 const MOST: usize = 256;

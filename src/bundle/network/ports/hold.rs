@@ -12,7 +12,7 @@ use rustix::net::sockopt::{set_ipv6_v6only, set_socket_recv_buffer_size, set_soc
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::owner::owner;
+use super::owner::{Owner, owner};
 use super::parse::{HostPorts, Publish};
 use crate::network::firewall::{Protocol, Published};
 
@@ -201,9 +201,13 @@ fn bound(protocol: Protocol, at: SocketAddr) -> rustix::io::Result<(SocketAddr, 
 fn failed(error: Errno, protocol: Protocol, host: SocketAddr) -> anyhow::Error {
     match error {
         Errno::ADDRINUSE => match owner(protocol, host) {
-            Some(owner) => {
+            Some(Owner::Program(owner)) => {
                 anyhow!("{host}/{protocol} of the host is in use by {owner}: end it, or publish another port")
             }
+            Some(Owner::Ended) => anyhow!(
+                "{host}/{protocol} of the host is kept for a minute by connections of a program that has ended: wait, or \
+                 publish another port"
+            ),
             None => anyhow!(
                 "{host}/{protocol} of the host is in use by another container or program: publish another port, or see \
                  bundle ps"

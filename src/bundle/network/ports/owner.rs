@@ -7,15 +7,24 @@ use crate::network::firewall::Protocol;
 /// What the kernel shows of a connection that has ended.
 const TIME_WAIT: &str = "06";
 
-/// The program that has a port of this address, or of one that it conflicts with: `nginx (pid 17)`. `None` if it cannot
-/// be seen: another user's, or a socket that does not listen.
-pub fn owner(protocol: Protocol, host: SocketAddr) -> Option<String> {
-    let sockets: Vec<String> =
-        ["", "6"].iter().filter_map(|family| table(protocol, family)).flat_map(|it| inodes(&it, host)).collect();
-    if sockets.is_empty() {
-        return None;
+/// Who keeps a port.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// `nginx (pid 17)`, or that it cannot be seen.
+    Program(String),
+    /// Nobody: connections that have ended, of a program that did not allow others to follow it (`SO_REUSEADDR`).
+    Ended,
+}
+
+/// Who has a port of this address, or of one that it conflicts with. `None` if the kernel does not tell: a socket of
+/// TCP that does not listen.
+pub fn owner(protocol: Protocol, host: SocketAddr) -> Option<Owner> {
+    let tables = ["", "6"].iter().filter_map(|family| table(protocol, family));
+    let sockets: Vec<Socket> = tables.flat_map(|it| sockets(&it, host)).collect();
+    let links: Vec<_> = sockets.iter().filter(|it| !it.ended).map(|it| format!("socket:[{}]", it.inode)).collect();
+    if links.is_empty() {
+        return (!sockets.is_empty()).then_some(Owner::Ended);
     }
-    let links: Vec<_> = sockets.iter().map(|it| format!("socket:[{it}]")).collect();
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().and_then(|it| it.parse::<u32>().ok()) else { continue };
@@ -25,10 +34,10 @@ pub fn owner(protocol: Protocol, host: SocketAddr) -> Option<String> {
         };
         if files.flatten().any(has) {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("{} (pid {pid})", name.trim()));
+            return Some(Owner::Program(format!("{} (pid {pid})", name.trim())));
         }
     }
-    Some("a program that cannot be seen from here".into())
+    Some(Owner::Program("a program that cannot be seen from here".into()))
 }
 
 /// Not /proc/net: that is the first thread's.
@@ -36,8 +45,15 @@ fn table(protocol: Protocol, family: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}")).ok()
 }
 
-/// The inodes of sockets in a table (proc(5)) that keep this address from being bound.
-fn inodes(table: &str, host: SocketAddr) -> Vec<String> {
+/// What the kernel shows of a socket.
+struct Socket {
+    inode: String,
+    /// Whether it is only what is left of a connection.
+    ended: bool,
+}
+
+/// The sockets of a table (proc(5)) that keep this address from being bound.
+fn sockets(table: &str, host: SocketAddr) -> Vec<Socket> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (local, state, inode) = (*fields.get(1)?, *fields.get(3)?, *fields.get(9)?);
@@ -46,7 +62,9 @@ fn inodes(table: &str, host: SocketAddr) -> Vec<String> {
         let meets = address == host.ip()
             || address.is_unspecified() && (address.is_ipv6() || host.is_ipv4())
             || host.ip().is_unspecified() && address.is_ipv4() == host.is_ipv4();
-        (port == host.port() && meets && state != TIME_WAIT && inode != "0").then(|| inode.to_owned())
+        // One that no program has any more has no inode.
+        let ended = state == TIME_WAIT || inode == "0";
+        (port == host.port() && meets).then(|| Socket { inode: inode.to_owned(), ended })
     };
     table.lines().skip(1).filter_map(line).collect()
 }

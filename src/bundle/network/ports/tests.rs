@@ -274,3 +274,19 @@ fn thousands_of_ports() {
         assert!(said.contains("ulimit"), "{said}");
     }
 }
+
+#[test]
+fn connections_that_keep_their_port_are_named() {
+    let mut space = Space::new();
+    space.links.up("lo").unwrap();
+    space.run(|| {
+        let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+        // Unlike the standard library, which says that others may follow.
+        rustix::net::sockopt::set_socket_reuseaddr(&listener, false).unwrap();
+        let client = TcpStream::connect("127.0.0.1:8080").unwrap();
+        drop(listener.accept().unwrap());
+        drop(client);
+    });
+    let said = held(&space, &["8080:80"]).unwrap_err();
+    assert!(said.contains("a minute"), "{said}");
+}
