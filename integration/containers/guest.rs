@@ -62,7 +62,7 @@ fn the_systemd_unit_brings_back_what_should_run() {
         install "$1/bundle" "$1/rt" /usr/bin
         install -m 644 "$2/contrib/systemd/bundle-up-again.service" /etc/systemd/system
         systemctl daemon-reload
-        export BUNDLE_ROOT=/var/lib/bundle
+        export BUNDLE_ROOT=/var/lib/bundle BUNDLE_NETWORK=none
         bundle run -d --restart always --stop-timeout 1 --name web demo sleep 1000
         bundle run -d --name other demo sleep 1000
         # The machine goes down: nobody is told, and nothing of /run is left.

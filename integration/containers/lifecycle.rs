@@ -276,7 +276,7 @@ fn attach_by_several_and_detach_by_keys() {
     // On a terminal: its size, and the keys.
     bed.run(&["run", "-dit", "--name", "tt", "it", "sh"]).ok();
     let script = format!(
-        "(sleep 0.7; echo 'stty size'; sleep 0.7; printf '\\020\\021'; sleep 1) | BUNDLE_ROOT={} BUNDLE_RUNTIME={} script -qec 'stty rows 33 cols 99; {} attach tt; echo left $?' /dev/null",
+        "(sleep 0.7; echo 'stty size'; sleep 0.7; printf '\\020\\021'; sleep 1) | BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={} script -qec 'stty rows 33 cols 99; {} attach tt; echo left $?' /dev/null",
         bed.0.text("store"),
         crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
         crate::harness::bundle().display(),
@@ -316,7 +316,7 @@ fn the_foreground_passes_streams_signals_and_the_status() {
     bed.is_clean();
     // All of a large output, through a slow reader.
     let count = sh(&format!(
-        "BUNDLE_ROOT={} BUNDLE_RUNTIME={} {} run --rm it sh -c 'seq 1 300000' | (sleep 0.5; wc -l)",
+        "BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={} {} run --rm it sh -c 'seq 1 300000' | (sleep 0.5; wc -l)",
         bed.0.text("store"),
         crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
         crate::harness::bundle().display(),
@@ -401,7 +401,7 @@ fn a_reader_that_goes_away_ends_the_foreground() {
     let bed = Bed::new("pipe");
     let began = Instant::now();
     let out = sh(&format!(
-        "(BUNDLE_ROOT={} BUNDLE_RUNTIME={} {} run --rm it yes || true) | head -n 1",
+        "(BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={} {} run --rm it yes || true) | head -n 1",
         bed.0.text("store"),
         crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
         crate::harness::bundle().display(),

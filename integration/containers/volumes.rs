@@ -293,7 +293,7 @@ fn mounts_below_a_bind_go_where_they_are_asked_to() {
     let runtime = crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().to_str().unwrap().to_owned());
     let script = format!(
         r#"
-        export BUNDLE_ROOT={store} BUNDLE_RUNTIME={runtime}
+        export BUNDLE_NETWORK=none BUNDLE_ROOT={store} BUNDLE_RUNTIME={runtime}
         b() {{ {bundle} "$@"; }}
         mkdir {place}; mount -t tmpfs shared {place}; mount --make-shared {place}; mkdir {place}/sub {place}/late
         mount -t tmpfs sub {place}/sub; echo below >{place}/sub/file

@@ -115,6 +115,25 @@ while True:
     host.is_clean();
 }
 
+/// A resolver of the host that takes port 53 of all addresses.
+#[test]
+fn where_the_hosts_port_is_taken() {
+    let host = Host::new("taken53");
+    let line = "python3 -c \"import socket, time; u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(('', 53)); \
+        t = socket.socket(); t.bind(('', 53)); t.listen(); time.sleep(1000)\"";
+    let _resolver = host.net.spawn(line);
+    until("it has the port", || host.net.does("! python3 -c \"import socket; socket.socket().bind(('', 53))\""));
+    host.detached("first", &[], "sleep 100");
+    host.detached("second", &[], "sleep 100");
+    assert_eq!(asked(&host, "first", "second"), [host.address("second")]);
+    host.run(&["rm", "-f", "first", "second"]).ok();
+    // The next server is at another port.
+    host.detached("first", &[], "sleep 100");
+    assert_eq!(asked(&host, "first", "first"), [host.address("first")]);
+    host.run(&["rm", "-f", "first"]).ok();
+    host.is_clean();
+}
+
 #[test]
 fn the_files_of_a_container() {
     let host = Host::new("files");

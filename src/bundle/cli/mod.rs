@@ -570,6 +570,9 @@ pub struct Prune {
     /// Containers that have ended too
     #[arg(long)]
     pub containers: bool,
+    /// Networks that no container is in too
+    #[arg(long)]
+    pub networks: bool,
     /// Only say what would go
     #[arg(long)]
     pub dry_run: bool,

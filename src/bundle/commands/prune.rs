@@ -9,6 +9,8 @@ use crate::cli::Prune;
 use crate::container::record::Container;
 use crate::container::settle::sweep;
 use crate::container::{record, remove, settle, units};
+use crate::network::make;
+use crate::network::rows::{self, Network};
 use crate::output;
 use crate::store::Freed;
 use crate::tool::Tool;
@@ -28,15 +30,20 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
             images.push(image);
         }
     }
+    let networks = if args.networks { unused(tool, &containers)? } else { Vec::new() };
     let waste = store.collectable()?;
     let unfinished = store.sweep(true, true)?;
     let nothing = images.is_empty()
         && containers.is_empty()
+        && networks.is_empty()
         && waste == Freed::default()
         && unfinished.as_ref().is_none_or(|it| it.unfinished == 0);
     if !as_json && (args.dry_run || !args.force && !nothing) {
         for container in &containers {
             eprintln!("container {}", container.name);
+        }
+        for network in &networks {
+            eprintln!("network {}", network.name);
         }
         for image in &images {
             let names: Vec<String> = store.names(image)?.iter().map(|it| it.0.familiar()).collect();
@@ -54,10 +61,11 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     if args.dry_run {
         let ids: Vec<_> = images.iter().map(|it| &it.id).collect();
         let names: Vec<_> = containers.iter().map(|it| &it.name).collect();
+        let of_networks: Vec<_> = networks.iter().map(|it| &it.name).collect();
         return if as_json {
             output::print(&format!(
                 "{}\n",
-                json!({"Containers": names, "Images": ids, "Waste": waste, "Unfinished": unfinished})
+                json!({"Containers": names, "Networks": of_networks, "Images": ids, "Waste": waste, "Unfinished": unfinished})
             ))
         } else {
             Ok(())
@@ -69,6 +77,9 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     let mut busy = false;
     for container in &containers {
         remove::remove(tool, container, false, false)?;
+    }
+    for network in &networks {
+        make::remove(tool, network)?;
     }
     for image in &images {
         store.remove(image)?;
@@ -86,13 +97,14 @@ pub fn run(tool: &Tool, args: &Prune) -> Result<()> {
     if as_json {
         return output::print(&format!(
             "{}\n",
-            json!({"Containers": containers.len(), "Images": images.len(), "Freed": freed})
+            json!({"Containers": containers.len(), "Networks": networks.len(), "Images": images.len(), "Freed": freed})
         ));
     }
     output::print(&format!(
-        "Removed {} images, {} containers; freed {}\n",
+        "Removed {} images, {} containers, {} networks; freed {}\n",
         images.len(),
         containers.len(),
+        networks.len(),
         units::human(freed.bytes)
     ))
 }
@@ -106,6 +118,18 @@ pub fn agreed() -> Result<bool> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+/// The networks that no container is in, but for those that go too.
+fn unused(tool: &Tool, containers: &[Container]) -> Result<Vec<Network>> {
+    let db = tool.store()?.db();
+    let mut unused = Vec::new();
+    for network in rows::all(db)? {
+        if rows::members(db, &network)?.iter().all(|it| containers.iter().any(|gone| gone.id == it.id)) {
+            unused.push(network);
+        }
+    }
+    Ok(unused)
 }
 
 /// The containers that do not run.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
-use super::firewall::Firewall;
 use super::firewall::Protocol;
+use super::firewall::{Firewall, Published};
 use super::link::{Links, MacvlanMode, Veth, inside as within, new_namespace};
 use super::ports::{self, Families, Held, HostPorts, Publish};
 use super::record::{self, Device, Entry, Forwarded, Record, run_dir_of};
@@ -140,8 +140,11 @@ impl Joining {
 
     /// The last steps before the program runs.
     pub fn finish(self, monitor: &OwnedFd) -> Result<()> {
-        for server in self.servers {
+        for server in &self.servers {
             server.wait()?;
+        }
+        for device in self.record.devices.iter().filter(|it| it.named) {
+            lead_to_server(&self.record, device)?;
         }
         // Where there is no namespace, something else stands in its place: the first is never a port.
         let namespace = self.namespace.as_ref().map_or(monitor.as_fd(), AsFd::as_fd);
@@ -377,6 +380,31 @@ pub fn hold_again(run_dir: &Path, monitor: &OwnedFd) -> Result<()> {
     let sockets = ports::hold_again(&record.published);
     let fds: Vec<BorrowedFd<'_>> = [monitor.as_fd()].into_iter().chain(sockets.iter().map(AsFd::as_fd)).collect();
     talk::hand_over(monitor, &fds)
+}
+
+/// Where a program of the host has port 53 of all addresses, a network's name server is at another one, and rules lead
+/// there.
+fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
+    let dir = record.network_dir(&device.network);
+    let Some(port) = names::port(&dir) else { return Ok(()) };
+    let Some(config) = host::Config::read(&dir)? else { return Ok(()) };
+    let of = |protocol, address: IpAddr| Published {
+        protocol,
+        host: Some(address),
+        port: 53,
+        to: SocketAddr::new(address, port),
+        bridge: device.bridge.clone(),
+        sources: Vec::new(),
+    };
+    let both = |address: IpAddr| [of(Protocol::Udp, address), of(Protocol::Tcp, address)];
+    let wanted: Vec<Published> = config.listen.iter().flat_map(|it| both(*it)).collect();
+    let mut firewall = Firewall::open(&record.table)?;
+    // The last server may have had another one.
+    let is_old = |it: &Published| it.host == Some(it.to.ip()) && it.port == 53 && !wanted.contains(it);
+    let there = firewall.list()?.1;
+    let old: Vec<Published> = there.into_iter().filter(|it| it.bridge == device.bridge && is_old(it)).collect();
+    firewall.withdraw(&old)?;
+    firewall.publish(&wanted)
 }
 
 /// Undoes all that a container's record says. What is gone is fine.

@@ -49,16 +49,20 @@ pub fn forward(v4: bool, v6: bool) -> Result<Vec<Setting>> {
 }
 
 /// A bridge's own: connections from the host's loopback address go out by it (`local`, for published ports); its IPv6
-/// addresses can be used at once, and no container's router advertisement gives it another one. Best before it is
-/// set up.
+/// addresses can be used at once, and without any (`v6`) it speaks no IPv6. In no case a container's router
+/// advertisement gives the host an address or a way. Best before it is set up.
 pub fn prepare_bridge(bridge: &str, local: bool, v6: bool) -> Result<Vec<Setting>> {
     let mut changed = Vec::new();
     if local {
         changed.extend(set(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?);
     }
-    if v6 {
-        for (name, value) in [("disable_ipv6", "0"), ("accept_dad", "0"), ("accept_ra", "0")] {
-            changed.extend(set(&format!("net/ipv6/conf/{bridge}/{name}"), value)?);
+    let of_v6: &[(&str, &str)] =
+        if v6 { &[("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")] } else { &[("disable_ipv6", "1")] };
+    for (name, value) in of_v6 {
+        let path = format!("net/ipv6/conf/{bridge}/{name}");
+        // A kernel without IPv6.
+        if v6 || read(&path).is_some() {
+            changed.extend(set(&path, value)?);
         }
     }
     Ok(changed)
