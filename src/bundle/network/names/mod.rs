@@ -25,11 +25,13 @@ mod wire;
 mod zone;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::network) mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use data::{THERE, read};
+#[cfg(test)]
+pub(in crate::network) use start::serve;
 pub use start::{Starting, WORD, ensure, port, restart_if_dead, run};
 
 /// How many lines are logged in a server's life: files that cannot be read may be as many as somebody likes.

@@ -77,7 +77,7 @@ fn spawn(dir: &Path, server: &File, mut command: Command) -> Result<()> {
 impl Starting {
     /// One that somebody else has started.
     #[cfg(test)]
-    pub(super) fn of(dir: &Path) -> Self {
+    pub(in crate::network) fn of(dir: &Path) -> Self {
         Self { dir: dir.into() }
     }
 
@@ -140,7 +140,7 @@ pub fn run(words: &[String]) -> Result<()> {
 }
 
 /// Answers until the last container is gone, and leaves nothing. `server` is locked.
-pub(super) fn serve(dir: &Path, mut server: File, resolv_conf: &Path) -> Result<()> {
+pub(in crate::network) fn serve(dir: &Path, mut server: File, resolv_conf: &Path) -> Result<()> {
     // It makes the directory of what runs elsewhere, which is watched.
     let agent = Agent::of(dir)?.map(|it| it.start(dir)).transpose()?;
     let mut running = Server::open(dir, resolv_conf)?;

@@ -40,6 +40,13 @@ pub struct Agent {
     pub device: String,
     /// How etcd is reached.
     pub etcd: Settings,
+    /// How long the names of this host's containers stay when it vanishes, in seconds.
+    #[serde(default = "life")]
+    pub life: u64,
+}
+
+fn life() -> u64 {
+    60
 }
 
 /// An agent that is at work.
@@ -74,8 +81,10 @@ impl Agent {
             agent: self,
             remote,
         };
-        let host = follower.agent.host.clone();
-        std::thread::Builder::new().spawn(move || publish::publish(&publisher, &host, &changes)).context("a thread")?;
+        let (host, life) = (follower.agent.host.clone(), follower.agent.life);
+        std::thread::Builder::new()
+            .spawn(move || publish::publish(&publisher, &host, life, &changes))
+            .context("a thread")?;
         std::thread::Builder::new().spawn(move || follower.follow()).context("a thread")?;
         Ok(Working { synced, local })
     }

@@ -37,7 +37,8 @@ pub struct Settings {
     /// PEM files of authorities, besides the system's.
     #[serde(default)]
     pub authorities: Vec<PathBuf>,
-    /// PEM files of our certificate and its key.
+    /// PEM files of our certificate and its key. Where etcd has users it refuses a certificate with a common name at
+    /// its JSON gateway.
     #[serde(default)]
     pub client: Option<(PathBuf, PathBuf)>,
     /// Who we are, and the password.
@@ -207,7 +208,7 @@ impl Client {
         Ok(Watch { lines: BufReader::new(Box::new(body.into_reader())) })
     }
 
-    fn ask(&self, path: &str, ask: &Value) -> Result<Value> {
+    pub(super) fn ask(&self, path: &str, ask: &Value) -> Result<Value> {
         self.until(|endpoint| {
             let mut body = self.post(&self.agent, endpoint, path, ask)?;
             let text = body.with_config().limit(LONGEST).read_to_vec();
@@ -279,13 +280,17 @@ impl Client {
         }
         let status = answer.status();
         let text = answer.body_mut().with_config().limit(64 << 10).read_to_vec().unwrap_or_default();
-        Err(refusal(endpoint, status.as_u16(), &serde_json::from_slice(&text).unwrap_or_default()))
+        Err(refusal(endpoint, status.as_u16(), &text))
     }
 }
 
 /// What an error means: numbers of gRPC's status codes, and words where they say more.
-fn refusal(endpoint: &str, status: u16, said: &Value) -> Fault {
-    let words = said["message"].as_str().or(said["error"].as_str()).unwrap_or("no reason is given");
+fn refusal(endpoint: &str, status: u16, text: &[u8]) -> Fault {
+    let said: Value = serde_json::from_slice(text).unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    // Of a watch the error is an object of its own.
+    let said = if said["error"].is_object() { &said["error"] } else { &said };
+    let words = said["message"].as_str().or(said["error"].as_str()).unwrap_or(text.trim());
     let words: String = words.chars().filter(|it| !it.is_control()).take(300).collect();
     let error = anyhow!("{endpoint}: {words} (HTTP {status})");
     let unknown = ["invalid auth token", "user name is empty", "auth store is old", "auth token is not provided"];
@@ -293,7 +298,7 @@ fn refusal(endpoint: &str, status: u16, said: &Value) -> Fault {
         return Fault::Unknown(error);
     }
     // DeadlineExceeded, Internal, Unavailable.
-    match said["code"].as_i64() {
+    match said["code"].as_i64().or(said["grpc_code"].as_i64()) {
         Some(4 | 13 | 14) => Fault::Away(error),
         None if status >= 500 => Fault::Away(error),
         _ => Fault::Refused(error),

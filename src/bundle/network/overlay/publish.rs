@@ -12,9 +12,6 @@ use super::etcd::Op;
 use super::members::{Overlay, Running};
 use crate::network::names::log;
 
-/// How long names stay that nobody renews, in seconds, and how often they are renewed.
-const LIFE: u64 = 60;
-const RENEWAL: Duration = Duration::from_secs(LIFE / 3);
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How many steps a transaction of etcd may have, at the most (its --max-txn-ops).
@@ -39,12 +36,17 @@ struct Publisher<'a> {
     /// What the others have been told.
     told: Snapshot,
     renewed: Instant,
+    /// How often it is renewed.
+    renewal: Duration,
+    life: u64,
 }
 
-/// Until the end is told, or whoever would tell it is gone.
-pub fn publish(overlay: &Overlay, host: &str, changes: &Receiver<Local>) {
-    let mut publisher = Publisher { overlay, host, lease: 0, told: Snapshot::new(), renewed: Instant::now() };
-    let (mut wanted, mut due) = (Snapshot::new(), Instant::now() + RENEWAL);
+/// Until the end is told, or whoever would tell it is gone. Names stay for `life` seconds when we vanish.
+pub fn publish(overlay: &Overlay, host: &str, life: u64, changes: &Receiver<Local>) {
+    let renewal = Duration::from_secs(life) / 3;
+    let (told, renewed) = (Snapshot::new(), Instant::now());
+    let mut publisher = Publisher { overlay, host, lease: 0, told, renewed, renewal, life };
+    let (mut wanted, mut due) = (Snapshot::new(), Instant::now() + renewal);
     loop {
         match changes.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(Local::Runs(it)) => wanted = it,
@@ -57,7 +59,7 @@ pub fn publish(overlay: &Overlay, host: &str, changes: &Receiver<Local>) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         due = match publisher.bring(&wanted) {
-            Ok(()) => publisher.renewed + RENEWAL,
+            Ok(()) => publisher.renewed + renewal,
             Err(error) => {
                 log(&format!("telling other hosts what runs here: {error:#}"));
                 Instant::now() + PAUSE
@@ -70,7 +72,7 @@ impl Publisher<'_> {
     /// Has the others know what is wanted.
     fn bring(&mut self, wanted: &Snapshot) -> Result<()> {
         let client = self.overlay.client();
-        if self.lease != 0 && self.renewed.elapsed() >= RENEWAL {
+        if self.lease != 0 && self.renewed.elapsed() >= self.renewal {
             if !client.keep(self.lease)? {
                 // We were away for too long, and all is gone.
                 self.lease = 0;
@@ -78,7 +80,7 @@ impl Publisher<'_> {
             self.renewed = Instant::now();
         }
         if self.lease == 0 {
-            self.lease = client.grant(LIFE)?;
+            self.lease = client.grant(self.life)?;
             self.renewed = Instant::now();
             self.told.clear();
         }
@@ -97,7 +99,7 @@ impl Publisher<'_> {
         for some in gone.chunks(MOST_STEPS) {
             let keys: Vec<String> = some.iter().map(|it| key(it)).collect();
             client.apply(&keys.iter().map(|it| Op::Delete(it)).collect::<Vec<_>>())?;
-            some.iter().for_each(|it| drop(self.told.remove(it)));
+            self.told.retain(|it, _| !some.contains(it));
         }
         Ok(())
     }

@@ -7,5 +7,5 @@ mod life;
 mod lookup;
 mod speed;
 mod upstream;
-mod wire;
-mod world;
+pub(in crate::network) mod wire;
+pub(in crate::network) mod world;
