@@ -272,7 +272,8 @@ pub fn ensure(tool: &Tool, links: &mut Links, network: &Network, bridge: u32, di
     if path.exists() {
         return Ok(());
     }
-    let agent = Agent { network: network.name.clone(), host: host_id(tool)?, device: name, etcd: etcd(vxlan)? };
+    let (host, etcd) = (host_id(tool)?, etcd(vxlan)?);
+    let agent = Agent { network: network.name.clone(), host, device: name, etcd, life: overlay::LIFE };
     let new = dir.join(".overlay");
     let write = || -> std::io::Result<()> {
         let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;

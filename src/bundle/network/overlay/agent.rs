@@ -45,8 +45,11 @@ pub struct Agent {
     pub life: u64,
 }
 
+/// How long names stay that nobody renews, in seconds.
+pub const LIFE: u64 = 60;
+
 fn life() -> u64 {
-    60
+    LIFE
 }
 
 /// An agent that is at work.

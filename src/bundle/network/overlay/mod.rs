@@ -23,7 +23,7 @@ use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
 use anyhow::{Context, Result, bail};
 
-pub use agent::Agent;
+pub use agent::{Agent, LIFE};
 pub use etcd::Settings;
 pub use members::{Host, Lease, Overlay};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::etcd::{Client, Op};
 use super::super::members::{Host, Lease, Overlay};
-use super::world::{Etcd, ip, own_namespace, ready, settings, silent, temporary};
+use super::world::{Etcd, config, ip, own_namespace, ready, settings, silent, temporary};
 
 const HERE: &str = "http://127.0.0.1:2379";
 
@@ -33,7 +33,7 @@ fn subnets(it: &str) -> Vec<String> {
 #[test]
 fn a_network_is_the_same_everywhere() {
     let (_etcd, web) = etcd("same");
-    assert_eq!(web.config().unwrap(), None);
+    assert_eq!(config(&web), None);
     let error = format!("{:#}", web.join("host1", &host(1)).unwrap_err());
     assert!(error.contains("not in etcd"), "{error}");
     // Many at once: they all get the same.
@@ -44,7 +44,7 @@ fn a_network_is_the_same_everywhere() {
     });
     assert_eq!(all.len(), 1);
     let vni = *all.iter().next().unwrap();
-    assert_eq!(web.create(&subnets("10.99.0.0/16"), Some(vni), 1450, 4789).unwrap(), web.config().unwrap().unwrap());
+    assert_eq!(web.create(&subnets("10.99.0.0/16"), Some(vni), 1450, 4789).unwrap(), config(&web).unwrap());
     for (subnet, vni, mtu, port) in [
         ("10.98.0.0/16", None, 1450, 4789),
         ("10.99.0.0/16", Some(vni ^ 1), 1450, 4789),
@@ -66,8 +66,8 @@ fn a_network_is_the_same_everywhere() {
     assert!(!web.remove().unwrap());
     web.leave("host1").unwrap();
     assert!(web.remove().unwrap() && web.remove().unwrap());
-    assert_eq!(web.config().unwrap(), None);
-    assert!(open("db").config().unwrap().is_some());
+    assert_eq!(config(&web), None);
+    assert!(config(&open("db")).is_some());
     assert_eq!(open("x").create(&subnets("10.96.0.0/16"), Some(vni), 1450, 4789).unwrap().vni, vni);
 }
 

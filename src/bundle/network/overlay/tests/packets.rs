@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::super::etcd::{Op, Said};
 use super::super::{mtu, peers};
-use super::world::{ETCD, World, ip, ready, settings, until};
+use super::world::{ETCD, World, config, ip, ready, settings, until};
 use crate::network::link::{ALL, Vxlan};
 
 const SHORT: Duration = Duration::from_millis(600);
@@ -76,7 +76,7 @@ fn five_hosts() {
     let vxlan = machine.links.find("v0").unwrap().unwrap();
     machine.links.remove_index(vxlan.index).unwrap();
     let bridge = machine.links.find("br0").unwrap().unwrap().index;
-    let vni = machine.inside(|it| it.overlay.config()).unwrap().unwrap().vni;
+    let vni = machine.inside(|it| config(&it.overlay)).unwrap().vni;
     let (name, local, port, underlay) = ("v0", moved, 4789, 0);
     let (learning, proxy, mtu) = (false, true, 1450);
     machine.links.vxlan(&Vxlan { name, vni, local, port, underlay, mtu, learning, proxy, bridge }).unwrap();

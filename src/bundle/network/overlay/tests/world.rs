@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::super::agent::FILE;
 use super::super::etcd::Client;
-use super::super::members::{Host, Lease, Overlay};
+use super::super::members::{Config, Host, Lease, Overlay, read as read_pair};
 use super::super::{Settings, mtu};
 use crate::network::link::{Links, Mac, Veth, Vxlan, inside, new_namespace};
 use crate::network::names::tests::world::{ask_bytes, question, read, write};
@@ -100,6 +100,12 @@ impl Drop for Etcd {
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+/// What a network is, by etcd.
+pub fn config(overlay: &Overlay) -> Option<Config> {
+    let pair = overlay.client().get(&format!("{}config", overlay.prefix)).unwrap()?;
+    Some(read_pair(&pair).unwrap())
 }
 
 pub fn settings(endpoint: &str) -> Settings {
