@@ -4,6 +4,7 @@
 //! What the table does is in `rules.rs`; networks and ports are elements of its sets (`elements.rs`).
 #![allow(dead_code, unused_imports)]
 
+mod connections;
 mod elements;
 mod expression;
 mod rules;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::link::Links;
 use super::netlink::{Attributes, Message, Refusal, Reply, Socket};
 pub use elements::range;
 use wire::{Change, Element};
@@ -99,6 +101,7 @@ const TRIES: usize = 64;
 /// The table.
 pub struct Firewall {
     socket: Socket,
+    links: Links,
     table: String,
 }
 
@@ -106,7 +109,7 @@ impl Firewall {
     /// The table of this name of the calling thread's network namespace, which need not exist.
     pub fn open(table: &str) -> Result<Self> {
         let socket = Socket::netfilter().map_err(missing).context("opening the kernel's firewall")?;
-        Ok(Self { socket, table: table.into() })
+        Ok(Self { socket, links: Links::here()?, table: table.into() })
     }
 
     /// Makes sure that the table is whole and knows these networks; others that it knows stay. Whether it had to be
@@ -114,8 +117,8 @@ impl Firewall {
     pub fn ensure(&mut self, networks: &[Network]) -> Result<bool> {
         self.change("setting up the firewall", |it| {
             let whole = it.is_whole()?;
-            let there = it.elements()?;
-            let known = elements::networks(&there);
+            let mut all = it.elements(rules::NETWORKS)?;
+            let known = elements::networks(&all);
             let (mut old, mut new) = (Vec::new(), Vec::new());
             for network in networks {
                 match known.iter().find(|it| it.bridge == network.bridge) {
@@ -132,9 +135,9 @@ impl Firewall {
                 changes.extend(it.elements_changes(wire::NEW_ELEMENT, new));
                 return Ok((changes, false));
             }
-            let mut all = there;
             all.retain(|it| !old.contains(it));
             all.extend(new);
+            all.extend(it.elements(rules::PORTS)?);
             Ok((it.anew(all), true))
         })
     }
@@ -152,7 +155,8 @@ impl Firewall {
                 self.table
             ),
             _ => missing(error).context(what).context(format!("publishing {}", list(ports))),
-        })
+        })?;
+        connections::forget(&mut self.socket, &mut self.links, ports, connections::Which::Elsewhere)
     }
 
     /// Takes published ports back; what is gone, or leads elsewhere by now, is left.
@@ -161,10 +165,10 @@ impl Firewall {
         // Mostly all are there, and nothing needs to be looked up.
         let changes = self.elements_changes(wire::DELETE_ELEMENT, wanted.clone());
         if self.transaction(None, changes).is_ok() {
-            return Ok(());
+            return connections::forget(&mut self.socket, &mut self.links, ports, connections::Which::Here);
         }
         self.change("withdrawing ports", |it| {
-            let there = it.elements()?;
+            let there = it.elements(rules::PORTS)?;
             let gone = ports.iter().filter(|port| {
                 let own = elements::of_port(port);
                 // The map's element comes first: where it leads decides whose the others are.
@@ -173,13 +177,14 @@ impl Firewall {
             let mut gone: Vec<_> = gone.flat_map(elements::of_port).collect();
             gone.retain(|it| there.iter().any(|other| it.is_at(other)));
             Ok((it.elements_changes(wire::DELETE_ELEMENT, gone), ()))
-        })
+        })?;
+        connections::forget(&mut self.socket, &mut self.links, ports, connections::Which::Here)
     }
 
     /// Forgets a network, and with the last one the table.
     pub fn forget(&mut self, bridge: &str) -> Result<()> {
         self.change(&format!("forgetting the network of {bridge}"), |it| {
-            let there = it.elements()?;
+            let there = it.elements(rules::NETWORKS)?;
             let known = elements::networks(&there);
             if known.iter().all(|it| it.bridge == bridge) {
                 return Ok((if it.is_there()? { vec![wire::delete_table(&it.table)] } else { vec![] }, ()));
@@ -205,7 +210,7 @@ impl Firewall {
 
     /// The networks and published ports that the table knows; none where it is not there.
     pub fn list(&mut self) -> Result<(Vec<Network>, Vec<Published>)> {
-        let all = self.elements()?;
+        let all = [self.elements(rules::NETWORKS)?, self.elements(rules::PORTS)?].concat();
         Ok((elements::networks(&all), elements::ports(&all)))
     }
 
@@ -243,7 +248,7 @@ impl Firewall {
         let table = &self.table;
         // What is not there cannot be removed.
         let mut changes = vec![wire::new_table(table), wire::delete_table(table), wire::new_table(table)];
-        changes.extend(rules::SETS.iter().zip(1..).map(|(set, number)| wire::new_set(table, set, number)));
+        changes.extend(rules::sets().zip(1..).map(|(set, number)| wire::new_set(table, set, number)));
         changes.extend(rules::CHAINS.iter().map(|it| wire::new_chain(table, it)));
         changes.extend(rules::rules().iter().map(|it| wire::new_rule(table, it)));
         changes.extend(self.elements_changes(wire::NEW_ELEMENT, all));
@@ -285,14 +290,14 @@ impl Firewall {
         there.sort_by(|one, other| one.0.cmp(&other.0));
         wanted.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(rules::CHAINS.iter().all(|it| has(&chains, wire::CHAIN_NAME, it.name))
-            && rules::SETS.iter().all(|it| has(&sets, wire::SET_NAME, it.name))
+            && rules::sets().all(|it| has(&sets, wire::SET_NAME, it.name))
             && there == wanted)
     }
 
-    /// All elements of all sets that are there.
-    fn elements(&mut self) -> Result<Vec<Element>> {
+    /// All elements of these sets, as far as they are there.
+    fn elements(&mut self, sets: &[rules::Set]) -> Result<Vec<Element>> {
         let mut all = Vec::new();
-        for set in rules::SETS {
+        for set in sets {
             for reply in self.dump(wire::GET_ELEMENT, Some(set.name))? {
                 let list = reply.attributes(wire::HEADER).within(wire::ELEMENTS);
                 all.extend(list.filter_map(|(_, it)| read(set.name, Attributes(it))));

@@ -121,8 +121,13 @@ const fn map(name: &'static str, key: &'static [Field], data: &'static [Field]) 
 use Field::{Name, Port, Protocol};
 
 /// All sets.
-pub const SETS: &[Set] = &[
-    // Networks: all bridges; the internal ones; those that are open to other open ones.
+pub fn sets() -> impl Iterator<Item = &'static Set> {
+    NETWORKS.iter().chain(PORTS)
+}
+
+/// The sets of networks.
+pub const NETWORKS: &[Set] = &[
+    // All bridges; the internal ones; those that are open to other open ones.
     set("bridges", &[Name], false),
     set("internal", &[Name], false),
     set("open", &[Name], false),
@@ -134,7 +139,11 @@ pub const SETS: &[Set] = &[
     // The addresses of networks that are hidden behind the host's.
     set("masquerade4", &[ADDRESS4], true),
     set("masquerade6", &[ADDRESS6], true),
-    // Published ports: of one address of the host, and of all.
+];
+
+/// The sets of published ports.
+pub const PORTS: &[Set] = &[
+    // Of one address of the host, and of all.
     map("ports4", &[ADDRESS4, Protocol, Port], &[ADDRESS4, Port]),
     map("ports6", &[ADDRESS6, Protocol, Port], &[ADDRESS6, Port]),
     map("any4", &[Protocol, Port], &[ADDRESS4, Port]),

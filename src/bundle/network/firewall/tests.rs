@@ -1,5 +1,7 @@
 //! The rules, with real packets.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::network::testbed::{Bed, Space, ip, network};
 
@@ -198,7 +200,7 @@ fn limits_of_sources() {
     sources.sort();
     assert_eq!(sources, [(ip("10.89.0.0"), 24), (ip("192.0.2.2"), 31)]);
     firewall.withdraw(&ports).unwrap();
-    assert_eq!(firewall.elements().unwrap().len(), bed.networks.iter().flat_map(elements::of_network).count());
+    assert_eq!(firewall.elements(rules::PORTS).unwrap(), []);
     // Only sources of the other family: nobody but the host.
     let mut port = published(Tcp, None, 8080, "10.88.0.2:80");
     port.sources = vec![(ip("2001:db8::2"), 128)];
@@ -421,5 +423,85 @@ fn a_port_of_the_host_itself_at_another_number() {
         }
         assert_eq!(seen(&bed.a, protocol, "10.88.0.1:53"), "names 10.88.0.2");
         assert_eq!(bed.a.who(protocol, "192.0.2.1:53"), "no");
+    }
+}
+
+/// The time of one call in the middle of twenty.
+fn median(mut work: impl FnMut(u16), numbers: std::ops::Range<u16>) -> Duration {
+    let time = |number| {
+        let begin = Instant::now();
+        work(number);
+        begin.elapsed()
+    };
+    let mut times: Vec<_> = numbers.map(time).collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn the_last_of_many_ports_is_as_quick_as_the_first() {
+    let bed = Bed::new();
+    let mut firewall = open(&bed);
+    firewall.ensure(&bed.networks).unwrap();
+    let limited = |number| Published {
+        sources: vec![(ip("192.0.2.0"), 24)],
+        ..published(Tcp, Some("192.0.2.1"), number, "10.88.0.2:80")
+    };
+    for port in [&(|number| published(Udp, None, number, "10.88.0.2:80")) as &dyn Fn(u16) -> Published, &limited] {
+        let first = median(|it| firewall.publish(&[port(it)]).unwrap(), 1000..1021);
+        let rest: Vec<_> = (2000..4000).map(port).collect();
+        firewall.publish(&rest).unwrap();
+        let last = median(|it| firewall.publish(&[port(it)]).unwrap(), 5000..5021);
+        let again = median(|_| assert!(!firewall.ensure(&bed.networks).unwrap()), 0..21);
+        let gone = median(|it| firewall.withdraw(&[port(it)]).unwrap(), 5000..5021);
+        let short = |it: Duration, slack| it < first * 3 + Duration::from_millis(slack);
+        assert!(short(last, 5) && short(again, 10), "{first:?}, then {last:?}, {again:?}");
+        // The kernel's sets of ranges take long for this, but far from what would be felt.
+        assert!(short(gone, 50), "{first:?}, then {gone:?}");
+        let begin = Instant::now();
+        firewall.withdraw(&rest[100..]).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(bed.near.who(Udp, "192.0.2.1:2099"), "a");
+    assert_eq!(bed.near.who(Tcp, "192.0.2.1:2099"), "a");
+}
+
+#[test]
+fn streams_of_datagrams_follow_their_port() {
+    use std::net::UdpSocket;
+
+    let bed = Bed::new();
+    let mut firewall = open(&bed);
+    firewall.ensure(&bed.networks).unwrap();
+    for (host, to_a, to_b) in [
+        (None, "10.88.0.2:80", "10.88.0.3:80"),
+        (Some("192.0.2.1"), "10.88.0.2:80", "10.88.0.3:80"),
+        (None, "[fd88::2]:80", "[fd88::3]:80"),
+    ] {
+        let (any, at) =
+            if to_a.starts_with('[') { ("[::]:0", "[2001:db8::1]:8080") } else { ("0.0.0.0:0", "192.0.2.1:8080") };
+        // A client that keeps its port, and an innocent stream to the same port elsewhere.
+        let client = bed.near.run(|| UdpSocket::bind(any)).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let ask = || {
+            bed.near.run(|| client.send_to(b"who", at)).unwrap();
+            let mut buffer = [0; 64];
+            client
+                .recv(&mut buffer)
+                .map(|it| String::from_utf8_lossy(&buffer[..it]).split(' ').next().unwrap().to_owned())
+        };
+        bed.a.run(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "192.0.2.2:8080")).unwrap();
+        let innocent = || bed.host.sh("grep -c 'dst=192.0.2.2 .*dport=8080' /proc/thread-self/net/nf_conntrack");
+        let streams = innocent();
+        ask().unwrap_err();
+        for to in [to_a, to_b, to_a] {
+            let port = published(Udp, host, 8080, to);
+            firewall.publish(std::slice::from_ref(&port)).unwrap();
+            assert_eq!(ask().unwrap(), if to == to_a { "a" } else { "b" }, "{host:?}");
+            assert_eq!(ask().unwrap(), if to == to_a { "a" } else { "b" });
+            firewall.withdraw(&[port]).unwrap();
+            ask().unwrap_err();
+        }
+        assert_eq!(innocent(), streams);
     }
 }
