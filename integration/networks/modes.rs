@@ -144,6 +144,42 @@ fn a_restart_keeps_address_and_a_policy_too() {
     host.is_clean();
 }
 
+/// Plugins of the Container Network Interface make the network in our place.
+#[test]
+fn a_network_of_plugins() {
+    let host = Host::new("cni");
+    let dir = host.bed.0.text("net.d");
+    std::fs::create_dir(&dir).unwrap();
+    let data = host.bed.0.text("leases");
+    let config = format!(
+        r#"{{"cniVersion": "0.4.0", "name": "plug", "plugins": [
+            {{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+              "ipam": {{"type": "host-local", "dataDir": "{data}", "ranges": [[{{"subnet": "10.9.0.0/24"}}]],
+                        "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
+            {{"type": "portmap", "capabilities": {{"portMappings": true}}}}]}}"#
+    );
+    std::fs::write(format!("{dir}/10-plug.conflist"), config).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = host.command(words);
+        command.env("NETCONFPATH", &dir);
+        crate::bed::Done::of(command.stdin(std::process::Stdio::null()), words)
+    };
+    let script = "mkdir /www; echo web >/www/index.html; exec httpd -f -p 80 -h /www";
+    run(&["run", "-d", "--name", "web", "--network", "cni:plug", "-p", "8080:80", "it", "sh", "-c", script]).ok();
+    assert!(host.exec("web", "ip -o -4 addr show eth0; cat /etc/hosts").contains("10.9.0.2"));
+    until("by the plugin's port", || host.net.does("curl -sf -m 2 http://10.9.0.1:8080/ | grep -qx web"));
+    assert!(std::path::Path::new(&format!("{data}/plug/10.9.0.2")).exists());
+    run(&["run", "--rm", "--network", "cni:none-such", "it", "true"]).fails(125, "there are: plug");
+    run(&["run", "--rm", "--network", "cni:plug", "--userns", "auto", "it", "true"]).fails(125, "--userns");
+    host.run(&["rm", "-f", "web"]).ok();
+    until("the plugins have taken it back", || !std::path::Path::new(&format!("{data}/plug/10.9.0.2")).exists());
+    assert!(!host.net.does("iptables-save -t nat | grep -q 8080"));
+    host.net.sh("ip link del cni0");
+    // The kernel's tables of the plugins stay with the namespace.
+    host.net.sh("nft flush ruleset");
+    host.is_clean();
+}
+
 #[test]
 fn bad_words_change_nothing() {
     let host = Host::new("bad");

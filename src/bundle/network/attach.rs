@@ -11,12 +11,13 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
+use super::cni::{self, Attached};
 use super::firewall::Protocol;
 use super::firewall::{Firewall, Published};
 use super::link::{Links, MacvlanMode, Veth, inside as within, new_namespace};
@@ -57,7 +58,11 @@ impl Joining {
         let mut joining = Self { endpoints, record, held: Vec::new(), namespace: None, servers: Vec::new() };
         let exposed = container.settings.image.exposed_ports.iter().flatten().map(|it| it.0.as_str());
         let wanted = ports::wanted(flags, exposed)?;
-        if !wanted.is_empty() && !joining.endpoints.is_empty() {
+        if let Some(name) = super::wanted::cni(flags) {
+            let mut attached = cni::find(name)?;
+            attached.publish(&wanted)?;
+            joining.record.cni = Some(attached);
+        } else if !wanted.is_empty() && !joining.endpoints.is_empty() {
             let Some(outward) = outward else {
                 bail!("--publish: network {} is internal: nothing comes in", joining.endpoints[0].network.name)
             };
@@ -91,12 +96,12 @@ impl Joining {
 
     /// Whether there is any network.
     pub fn is_alone(&self) -> bool {
-        self.endpoints.is_empty()
+        self.endpoints.is_empty() && self.record.cni.is_none()
     }
 
     /// What the networks say of the container's files.
     pub fn site(&self) -> Site {
-        site(&self.endpoints)
+        self.record.cni.as_ref().map_or_else(|| site(&self.endpoints), Attached::site)
     }
 
     /// Makes all of it around a new network namespace. With `later`, the runtime makes the namespace, in the container's
@@ -106,6 +111,9 @@ impl Joining {
             return Ok(());
         }
         self.record.write(run_dir)?;
+        if self.record.cni.is_some() {
+            return self.begin_by_plugins(run_dir, later);
+        }
         let mut links = Links::here()?;
         let mut firewall = Firewall::open(&self.record.table)?;
         for endpoint in &self.endpoints {
@@ -133,6 +141,23 @@ impl Joining {
         Ok(())
     }
 
+    fn begin_by_plugins(&mut self, run_dir: &Path, later: bool) -> Result<()> {
+        if later {
+            bail!(
+                "--network cni:NAME: plugins need a namespace before the container's own users are there: not with --userns"
+            );
+        }
+        let (namespace, mut inside) = new_namespace()?;
+        inside.up("lo")?;
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()));
+        self.namespace = Some(namespace);
+        if let Some(attached) = &mut self.record.cni {
+            attached.add(&self.record.container, &path)?;
+        }
+        // What they have said is said to them again at the end.
+        self.record.write(run_dir)
+    }
+
     /// The network namespace, as config.json names it for the runtime that a monitor calls.
     pub fn path(&self, monitor: u32) -> Option<String> {
         self.namespace.as_ref().map(|_| format!("/proc/{monitor}/fd/{}", talk::NETWORK))
@@ -148,7 +173,7 @@ impl Joining {
         }
         // Where there is no namespace, something else stands in its place: the first is never a port.
         let namespace = self.namespace.as_ref().map_or(monitor.as_fd(), AsFd::as_fd);
-        if !self.endpoints.is_empty() {
+        if !self.is_alone() {
             let fds: Vec<BorrowedFd<'_>> =
                 [namespace].into_iter().chain(self.held.iter().map(|it| it.socket.as_fd())).collect();
             talk::hand_over(monitor, &fds)?;
@@ -417,6 +442,9 @@ pub fn detach(run_dir: &Path) -> Result<()> {
     // Nobody is sent to it any more, then nobody gets there.
     for device in &record.devices {
         withdraw(&record, device);
+    }
+    if let Some(attached) = &record.cni {
+        attached.delete(&record.container)?;
     }
     if !record.published.is_empty() {
         Firewall::open(&record.table)?.withdraw(&record.published)?;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::cni::Attached;
 use super::firewall::{Protocol, Published};
 use super::mac::Mac;
 use crate::tool::Tool;
@@ -34,6 +35,9 @@ pub struct Record {
     /// Ports that a process forwards.
     #[serde(default)]
     pub forwarded: Vec<Forwarded>,
+    /// What plugins have made in our place.
+    #[serde(default)]
+    pub cni: Option<Attached>,
 }
 
 /// A port of the host that a process forwards.

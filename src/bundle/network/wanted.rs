@@ -119,7 +119,7 @@ fn refuse(flags: &Flags, word: &str) -> Result<()> {
         ("--ip6", flags.ip6.is_some()),
         ("--mac-address", flags.mac_address.is_some()),
         ("--link", !flags.link.is_empty()),
-        ("--publish", ports && word != "host"),
+        ("--publish", ports && word != "host" && !word.starts_with("cni:")),
     ];
     match given.iter().find(|it| it.1) {
         Some((flag, _)) if word.starts_with("container:") => {

@@ -26,8 +26,8 @@ use super::ids::{self, Ids};
 use super::{files, units, users};
 use crate::cli::flags::Flags;
 use crate::image::config::Execution;
-use crate::network::ports;
-use crate::network::wanted::{USUAL, wanted};
+use crate::network::wanted::{USUAL, cni, wanted};
+use crate::network::{self, ports};
 use host::Host;
 use security::Security;
 
@@ -134,12 +134,12 @@ pub fn check(image: &Execution, flags: &Flags, plain_user: bool) -> Result<Flags
         security_opt: security::with_contents(&flags.security_opt)?,
         ..flags.clone()
     };
-    let network = match flags.network.as_slice() {
+    let networks = match flags.network.as_slice() {
         [] if plain_user => vec!["none".to_owned()],
         [] => vec![USUAL.to_owned()],
         given => given.to_vec(),
     };
-    let flags = Flags { network, ..flags };
+    let flags = Flags { network: networks, ..flags };
     check_network(image, &flags, plain_user)?;
     let modes = Modes::parse(&flags)?;
     if let (true, Some((kind, _, name))) = (plain_user, joined(&flags)?.first()) {
@@ -172,6 +172,12 @@ fn check_network(image: &Execution, flags: &Flags, plain_user: bool) -> Result<(
     ports::wanted(flags, image.exposed_ports.iter().flatten().map(|it| it.0.as_str()))?;
     if plain_user && let Some(first) = wanted.first() {
         bail!("--network {}: only root may make devices on the host: take none or host", first.network);
+    }
+    if let Some(name) = cni(flags) {
+        if plain_user {
+            bail!("--network cni:{name}: only root may make devices on the host: take none or host");
+        }
+        network::cni::find(name)?;
     }
     if let Mode::Path(path) = Modes::parse(flags)?.network {
         let file = std::fs::File::open(path).with_context(|| format!("--network ns:{path}"))?;
