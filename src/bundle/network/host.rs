@@ -40,7 +40,8 @@ pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: 
         }
         let addresses: Vec<_> = settings.subnets.iter().map(|it| (it.gateway, it.net.prefix_len())).collect();
         // The rules first: not a moment without them.
-        if firewall.ensure(&[rules(network)])? {
+        let rules = rules(network);
+        if !firewall.knows(&rules) && firewall.ensure(&[rules])? {
             // Somebody had taken the table away, and with it the ports of those that run.
             let records = record::all(tool)?;
             let published: Vec<_> = records.iter().flat_map(|it| it.0.published.iter().cloned()).collect();

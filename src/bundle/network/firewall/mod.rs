@@ -142,6 +142,15 @@ impl Firewall {
         })
     }
 
+    /// Whether the table is there and knows a network: one question, however much it holds. Whether somebody has taken
+    /// single rules out of it is not asked: [`ensure`](Self::ensure) finds that.
+    pub fn knows(&mut self, network: &Network) -> bool {
+        let mut name = elements::of_network(network);
+        name.retain(|it| it.set == "bridges");
+        let questions = wire::elements(wire::GET_ELEMENT, &self.table, &name);
+        questions.into_iter().all(|it| self.socket.request(it.message).is_ok())
+    }
+
     /// Publishes ports: all of them or none. One that is published already is fine if it leads to the same place.
     pub fn publish(&mut self, ports: &[Published]) -> Result<()> {
         let changes = self.elements_changes(wire::NEW_ELEMENT, ports.iter().flat_map(elements::of_port).collect());
