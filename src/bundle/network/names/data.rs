@@ -269,8 +269,16 @@ impl Networks {
     pub fn of(&mut self, member: Option<&str>) -> Vec<&Network> {
         let Some(member) = member else { return vec![self.own()] };
         self.watch_rest();
-        for (_, network) in self.all.iter_mut().filter(|(name, it)| **name != self.own && it.has(member)) {
-            if !network.loaded {
+        let shared = |(name, it): &(&String, &Network)| **name != self.own && it.has(member);
+        let unseen = |it: &Network| !it.watched[1] || !it.loaded;
+        let names: Vec<_> = self.all.iter().filter(shared).filter(|it| unseen(it.1)).map(|it| it.0.clone()).collect();
+        for name in names {
+            // Who runs on other hosts may be known only by now.
+            let before = self.all.get(&name).map(|it| it.watched);
+            let _ = self.watch_where_not(&name);
+            if let Some(network) = self.all.get_mut(&name)
+                && (!network.loaded || before != Some(network.watched))
+            {
                 network.loaded = true;
                 network.scan();
             }
@@ -398,6 +406,14 @@ impl Networks {
 
     /// Watches a network's members; then reads them, so that none is missed in between.
     fn watch_members(&mut self, name: &str) -> Result<()> {
+        self.watch_where_not(name)?;
+        if let Some(network) = self.all.get_mut(name) {
+            network.scan();
+        }
+        Ok(())
+    }
+
+    fn watch_where_not(&mut self, name: &str) -> Result<()> {
         for (at, place) in [HERE, THERE].into_iter().enumerate() {
             let Some(network) = self.all.get(name) else { break };
             if network.watched[at] {
@@ -410,9 +426,6 @@ impl Networks {
                 // Most networks are on this host alone.
                 Err(_) => {}
             }
-        }
-        if let Some(network) = self.all.get_mut(name) {
-            network.scan();
         }
         Ok(())
     }

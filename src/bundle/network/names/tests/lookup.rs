@@ -174,6 +174,18 @@ fn containers_of_other_hosts_have_names_and_no_say() {
     assert_eq!(ask(WEB, "web"), found(&[WEB]));
     assert_eq!(ask_for(WEB, SERVER, "2.0.88.10.in-addr.arpa", Rtype::PTR), found(&["web"]));
     assert_eq!(ask("10.88.0.50", "web"), code("REFUSED"));
+    // The same of another network, whose server has nothing of it yet when it gets a container of ours.
+    world.network("far", &["10.91.0.1"], &json!({}));
+    world.container("far", "a1", &["10.91.0.2"], &["web"], &json!({}));
+    assert_eq!(ask(WEB, "away"), code("SERVFAIL"));
+    let late = world.dir("far").join("remote");
+    std::fs::create_dir(&late).unwrap();
+    write(&late, "r2", &json!({"container": "r2", "addresses": ["10.91.0.9"], "names": ["away"]}));
+    assert_eq!(ask(WEB, "away"), found(&["10.91.0.9"]));
+    write(&late, "r3", &json!({"container": "r3", "addresses": ["10.91.0.8"], "names": ["afar"]}));
+    assert_eq!(ask(WEB, "afar"), found(&["10.91.0.8"]));
+    std::fs::remove_file(late.join("r2")).unwrap();
+    assert_eq!(ask(WEB, "away"), code("SERVFAIL"));
     // It does not keep the server alive.
     world.leave("web", "a1");
     world.end("web").unwrap();
