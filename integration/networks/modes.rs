@@ -180,6 +180,50 @@ fn a_network_of_plugins() {
     host.is_clean();
 }
 
+/// Containers that runtimes have of themselves, by hooks.
+#[test]
+fn guests_of_other_runtimes() {
+    let host = Host::new("guests");
+    host.run(&["network", "create", "--subnet", "10.1.0.0/24", "front"]).ok();
+    host.detached("ours", &["--network", "front"], "sleep 1000");
+    let bundle = crate::harness::bundle().display().to_string();
+    for runtime in [crate::harness::rt().display().to_string(), "runc".to_owned()] {
+        let dir = host.bed.0.text("guest");
+        let words = ["export-bundle", "it", &dir, "--", "sh", "-c", "mkdir /www; echo guest >/www/index.html; exec httpd -f -p 80 -h /www"];
+        host.run(&words).ok();
+        let script = "import json, sys; path = sys.argv[1] + '/config.json'; it = json.load(open(path)); \
+            hook = lambda *more: [{'path': sys.argv[2], 'env': ['BUNDLE_ROOT=' + sys.argv[3], 'PATH=/usr/bin:/bin'], \
+                'args': ['bundle', 'network', 'hook', *more, 'front']}]; \
+            it['hooks'] = {'createRuntime': hook('-p', '8080:80', '--alias', 'visitor'), 'poststop': hook()}; \
+            json.dump(it, open(path, 'w'))";
+        crate::bed::sh(&format!("python3 -c \"{script}\" {dir} {bundle} {}", host.bed.0.text("store")));
+        let root = host.bed.0.text("guests");
+        let guest = |line: &str| host.net.sh(&format!("{runtime} --root {root} {line}"));
+        guest(&format!("run --detach --bundle {dir} some-guest </dev/null >/dev/null 2>&1"));
+        until("by its name", || host.does("ours", "timeout 3 wget -qO- http://some-guest/ | grep -qx guest"));
+        assert!(host.does("ours", "timeout 3 wget -qO- http://visitor/ | grep -qx guest"));
+        assert!(host.net.does("curl -sf -m 2 http://127.0.0.1:8080/ | grep -qx guest"));
+        let shown = host.run(&["network", "inspect", "front"]).ok().out;
+        assert!(shown.contains("\"some-guest\""), "{shown}");
+        host.run(&["network", "rm", "front"]).fails(1, "in use by ours, some-guest");
+        guest("delete --force some-guest");
+        assert!(!host.run(&["network", "inspect", "front"]).ok().out.contains("some-guest"));
+        assert!(!host.net.does("curl -sf -m 1 http://127.0.0.1:8080/"));
+        // Nobody calls a hook for it.
+        guest(&format!("run --detach --bundle {dir} some-guest </dev/null >/dev/null 2>&1"));
+        crate::bed::sh(&format!("python3 -c \"import json; path = '{dir}/config.json'; it = json.load(open(path)); del it['hooks']; json.dump(it, open(path, 'w'))\""));
+        let pid = guest("state some-guest | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"pid\"])'");
+        crate::bed::kill("KILL", pid.trim().parse().unwrap());
+        until("it is dead", || !std::path::Path::new(&format!("/proc/{}/root/bin", pid.trim())).exists());
+        host.run(&["ps"]).ok();
+        assert!(!host.run(&["network", "inspect", "front"]).ok().out.contains("some-guest"));
+        guest("delete --force some-guest");
+        crate::bed::sh(&format!("rm -rf {dir}"));
+    }
+    host.run(&["rm", "-f", "ours"]).ok();
+    host.is_clean();
+}
+
 #[test]
 fn bad_words_change_nothing() {
     let host = Host::new("bad");

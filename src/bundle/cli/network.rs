@@ -27,6 +27,10 @@ pub enum Network {
     /// Take a container out of a network, also while it runs
     #[command(after_help = "Example: bundle network disconnect front web")]
     Disconnect(Disconnect),
+    /// Called by an OCI runtime as a hook: puts a container of any runtime or engine into a network, and takes it out
+    #[command(after_help = "Example, in config.json: \"hooks\": {\"createRuntime\": [{\"path\": \"/usr/bin/bundle\", \
+        \"args\": [\"bundle\", \"network\", \"hook\", \"front\"]}], \"poststop\": [the same]}")]
+    Hook(Hook),
     /// Put bridges, rules and name servers back where somebody has taken them away
     #[command(after_help = "Example: bundle network reload")]
     Reload,
@@ -143,6 +147,21 @@ pub struct Connect {
     pub network: String,
     /// Container
     pub container: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Hook {
+    /// Another name of the container in this network
+    #[arg(long, value_name = "NAME")]
+    pub alias: Vec<String>,
+    /// Its IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// Let a port of the host lead into the container
+    #[arg(short, long, value_name = "[[ADDRESS:]HOST:]PORT[/udp]")]
+    pub publish: Vec<String>,
+    /// Network
+    pub network: String,
 }
 
 #[derive(Args, Debug)]

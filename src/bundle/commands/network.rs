@@ -7,7 +7,7 @@ use crate::cli::network::{Connect, Create, Disconnect, Inspect, Ls, Network as C
 use crate::container::{record, settle};
 use crate::events::{self, Kind};
 use crate::network::rows::{self, Network};
-use crate::network::{live, make, wanted, wide};
+use crate::network::{guest, live, make, wanted, wide};
 use crate::output;
 use crate::tool::Tool;
 
@@ -27,6 +27,7 @@ pub fn run(tool: &Tool, command: &Command) -> Result<()> {
         Command::Prune(args) => prune(tool, args),
         Command::Connect(args) => connect(tool, args),
         Command::Disconnect(args) => disconnect(tool, args),
+        Command::Hook(args) => guest::hook(tool, args),
         Command::Reload => live::reload(tool),
     }
 }

@@ -145,6 +145,7 @@ pub fn sweep(tool: &Tool) -> Result<()> {
         }
     }
     crate::network::make::sweep(tool)?;
+    crate::network::guest::sweep(tool)?;
     crate::network::wide::pay_old(tool)
 }
 

@@ -243,12 +243,18 @@ fn is_named(network: &Network) -> bool {
 
 /// A container's device in a network. `outward`: by it the container reaches the rest of the world.
 pub fn device(container: &Container, endpoint: &Endpoint, outward: bool) -> Device {
-    let network = &endpoint.network;
-    let prefix = |it: &IpAddr| network.settings.subnet_of(*it).map_or(32, |it| it.net.prefix_len());
-    let macvlan = network.settings.driver == Driver::Macvlan;
     let flags = &container.settings.flags;
     let mut names = vec![container.name.clone(), container.short().to_owned()];
     names.extend(flags.hostname.clone());
+    let servers = flags.dns.iter().filter_map(|it| it.parse().ok()).collect();
+    device_of(&container.id, names, servers, endpoint, outward)
+}
+
+/// The same for anybody: an id of 64 hexadecimal digits, names, resolvers for what is not ours.
+pub fn device_of(id: &str, mut names: Vec<String>, servers: Vec<IpAddr>, endpoint: &Endpoint, outward: bool) -> Device {
+    let network = &endpoint.network;
+    let prefix = |it: &IpAddr| network.settings.subnet_of(*it).map_or(32, |it| it.net.prefix_len());
+    let macvlan = network.settings.driver == Driver::Macvlan;
     names.extend(endpoint.wanted.aliases.iter().cloned());
     Device {
         network: network.id.clone(),
@@ -256,7 +262,7 @@ pub fn device(container: &Container, endpoint: &Endpoint, outward: bool) -> Devi
         host: if macvlan {
             network.settings.parent.clone().unwrap_or_default()
         } else {
-            format!("v{}{}", &container.id[..12], endpoint.position)
+            format!("v{}{}", &id[..12], endpoint.position)
         },
         macvlan,
         bridge: network.device.clone(),
@@ -266,11 +272,11 @@ pub fn device(container: &Container, endpoint: &Endpoint, outward: bool) -> Devi
         gateways: if outward { network.settings.subnets.iter().map(|it| it.gateway).collect() } else { Vec::new() },
         named: is_named(network),
         entry: Entry {
-            container: container.id.clone(),
+            container: id.to_owned(),
             addresses: endpoint.addresses.clone(),
             names,
             links: endpoint.wanted.links.iter().map(|(target, name)| (name.clone(), target.clone())).collect(),
-            servers: flags.dns.iter().filter_map(|it| it.parse().ok()).collect(),
+            servers,
         },
     }
 }

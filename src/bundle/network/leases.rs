@@ -104,7 +104,8 @@ fn given(
     if subnet.keeps(address) {
         bail!("address {address}: no container's: it is the gateway, reserved, or the first or last of {}", subnet.net);
     }
-    let sql = "SELECT id, name FROM leases JOIN containers ON id = container WHERE network = ?1 AND address = ?2";
+    let sql = "SELECT container, coalesce(name, container) FROM leases LEFT JOIN containers ON id = container
+        WHERE network = ?1 AND address = ?2";
     let key = Key::of(address);
     let holder =
         db.query_row(sql, params![network, key], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
@@ -175,8 +176,9 @@ mod tests {
     const AROUND: &str = "
 CREATE TABLE containers(id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TABLE networks(id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE endpoints(container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    network TEXT NOT NULL REFERENCES networks, PRIMARY KEY(container, network)) WITHOUT ROWID;
+CREATE TABLE endpoints(container TEXT NOT NULL, network TEXT NOT NULL REFERENCES networks,
+    PRIMARY KEY(container, network)) WITHOUT ROWID;
+CREATE TRIGGER containers_leave AFTER DELETE ON containers BEGIN DELETE FROM endpoints WHERE container = OLD.id; END;
 INSERT INTO networks VALUES ('n');
 ";
 

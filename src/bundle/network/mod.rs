@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod cni;
 pub mod firewall;
+pub mod guest;
 mod host;
 pub mod leases;
 pub mod link;

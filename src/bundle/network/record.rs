@@ -139,16 +139,15 @@ pub fn run_dir_of(networks: &Path, network: &str) -> PathBuf {
 
 /// The records of all containers of this store that are in networks, each with its lock.
 pub fn all(tool: &Tool) -> Result<Vec<(Record, File)>> {
-    let store = tool.store()?;
+    let table = super::attach::table(tool)?;
     let entries = std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten();
     let mut dirs: Vec<PathBuf> = entries.map(|it| it.path()).filter(|it| it.join(FILE).exists()).collect();
     // Everybody who takes several takes them in this order.
     dirs.sort();
     let mut records = Vec::new();
     for dir in dirs {
-        if let Some(record) = Record::read(&dir)?
-            && crate::container::record::by_id(store, &record.container)?.is_some()
-        {
+        // Another store's containers have another table.
+        if Record::read(&dir)?.is_some_and(|it| it.table == table) {
             let Ok(lock) = lock(&dir) else { continue };
             // As it is now.
             records.extend(Record::read(&dir)?.map(|it| (it, lock)));

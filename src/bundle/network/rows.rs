@@ -18,11 +18,14 @@ pub const TABLES: &str = "
 -- JSON.
 CREATE TABLE networks(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, device TEXT NOT NULL UNIQUE,
     created INTEGER NOT NULL, settings TEXT NOT NULL) WITHOUT ROWID;
--- Who is in which. `position` is the number of the container's device; `settings` JSON.
-CREATE TABLE endpoints(container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    network TEXT NOT NULL REFERENCES networks, position INTEGER NOT NULL, settings TEXT NOT NULL,
+-- Who is in which: a container of ours, or a guest, which another runtime has. `position` is the number of the
+-- container's device; `settings` JSON.
+CREATE TABLE endpoints(container TEXT NOT NULL, network TEXT NOT NULL REFERENCES networks, position INTEGER NOT NULL, settings TEXT NOT NULL,
     PRIMARY KEY(container, network), UNIQUE(container, position)) WITHOUT ROWID;
 CREATE INDEX endpoints_network ON endpoints(network);
+CREATE TRIGGER containers_leave AFTER DELETE ON containers BEGIN
+    DELETE FROM endpoints WHERE container = OLD.id;
+END;
 ";
 
 /// A network.
@@ -186,8 +189,9 @@ pub struct Member {
 /// The containers of a network, by name.
 pub fn members(db: &Connection, of: &Network) -> Result<Vec<Member>> {
     let mut statement = db.prepare_cached(
-        "SELECT containers.id, containers.name, position, endpoints.settings FROM endpoints \
-         JOIN containers ON containers.id = container WHERE network = ?1 ORDER BY containers.name",
+        "SELECT container, coalesce(containers.name, json_extract(endpoints.settings, '$.guest'), container) AS shown, \
+         position, endpoints.settings FROM endpoints \
+         LEFT JOIN containers ON containers.id = container WHERE network = ?1 ORDER BY shown",
     )?;
     let rows = statement.query_map([&of.id], |row| {
         Ok(Member {

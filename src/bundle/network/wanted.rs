@@ -35,6 +35,9 @@ pub struct Wanted {
     /// Its Ethernet address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// Of a guest: what its runtime calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<String>,
     /// Other containers, under names that this one alone sees: (container, name).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(String, String)>,
@@ -196,6 +199,7 @@ pub fn connected(args: &crate::cli::network::Connect) -> Result<Wanted> {
         check_alias("--alias", alias)?;
     }
     Ok(Wanted {
+        guest: None,
         network: args.network.clone(),
         aliases: args.alias.clone(),
         ip: args.ip.as_deref().map(|it| ip("--ip", it)).transpose()?,
@@ -203,6 +207,15 @@ pub fn connected(args: &crate::cli::network::Connect) -> Result<Wanted> {
         mac: args.mac_address.as_deref().map(|it| it.parse().context("--mac-address")).transpose()?,
         links: args.link.iter().map(|it| link(it)).collect::<Result<_>>()?,
     })
+}
+
+/// What `network hook` asks for.
+pub fn of_guest(args: &crate::cli::network::Hook) -> Result<Wanted> {
+    for alias in &args.alias {
+        check_alias("--alias", alias)?;
+    }
+    let ip = args.ip.as_deref().map(|it| ip("--ip", it)).transpose()?;
+    Ok(Wanted { aliases: args.alias.clone(), ip, ..Wanted::default() })
 }
 
 impl Wanted {
