@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use domain::base::iana::Rtype;
 
-use super::wire::{Answer, Query};
+use super::answer::Answer;
+use super::wire::Query;
 
 /// The most memory that it takes, in bytes, and the largest answer that is kept.
 const MOST: usize = 1 << 20;

@@ -12,8 +12,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::answer::{Answer, Came, read_answer};
 use super::cache::Key;
-use super::wire::{Answer, Came, Query, read_answer};
+use super::wire::Query;
 use crate::network::poll::{Poll, Slab, Token};
 
 /// The most questions on their way at once; of one client; clients that wait for the same one; and those by TCP.

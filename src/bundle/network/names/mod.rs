@@ -8,13 +8,12 @@
 //! A container's short id is among its names. Its whole one has 64 characters, and a label has 63 at the most (RFC
 //! 1035, 2.3.4): nobody can ask for it.
 
-// Until the start of a container calls it.
-#![allow(dead_code, unused_imports)]
-
+mod answer;
 mod cache;
 mod data;
 mod forward;
 mod listen;
+mod network;
 mod place;
 mod prefix;
 mod resolv;
@@ -29,9 +28,10 @@ pub(in crate::network) mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use data::{THERE, read};
+pub use network::{THERE, read};
 #[cfg(test)]
 pub(in crate::network) use start::serve;
+#[allow(unused_imports)] // until a command that sweeps restarts servers
 pub use start::{Starting, WORD, ensure, port, restart_if_dead, run};
 
 /// How many lines are logged in a server's life: files that cannot be read may be as many as somebody likes.

@@ -12,13 +12,14 @@ use anyhow::{Context, Result};
 use domain::base::iana::OptRcode;
 use rustix::event::epoll::EventFlags;
 
+use super::answer::Answer;
 use super::cache::{Cache, Key};
 use super::data::Networks;
 use super::forward::{Client, Done, Forwarder};
 use super::place::{self, Ending};
 use super::resolv::{PORT, Resolvers};
 use super::tcp::{Connections, Event};
-use super::wire::{Answer, Query, Received, read_query};
+use super::wire::{Query, Received, read_query};
 use super::{listen, zone};
 use crate::network::overlay::agent::Working;
 use crate::network::poll::{Poll, Token};

@@ -14,10 +14,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit};
 
-use super::data::{Config, HERE, read};
+use super::network::{Config, HERE, read};
 use super::place;
 use super::server::Server;
 use crate::network::overlay::Agent;
+use crate::network::overlay::agent::Working;
 
 /// The hidden word that it is called with, before the network's directory and the descriptor of its file `server`.
 pub const WORD: &str = "names";
@@ -102,10 +103,12 @@ impl Starting {
 }
 
 /// Starts the server anew if it was killed while containers need it. Whether it did.
+#[allow(dead_code)] // until a command that sweeps calls it
 pub fn restart_if_dead(dir: &Path) -> Result<bool> {
     restart_if_dead_with(dir, &program)
 }
 
+#[allow(dead_code)]
 pub(super) fn restart_if_dead_with(dir: &Path, program: &Program) -> Result<bool> {
     let visible = |it: std::fs::DirEntry| !it.file_name().as_encoded_bytes().starts_with(b".");
     let needed = std::fs::read_dir(dir.join(HERE)).is_ok_and(|it| it.flatten().any(visible));
@@ -141,6 +144,25 @@ pub fn run(words: &[String]) -> Result<()> {
 
 /// Answers until the last container is gone, and leaves nothing. `server` is locked.
 pub(in crate::network) fn serve(dir: &Path, mut server: File, resolv_conf: &Path) -> Result<()> {
+    let (lock, agent) = match answer(dir, &mut server, resolv_conf) {
+        Ok(it) => it,
+        Err(error) => {
+            // Whoever waits for us looks into the log for the reason once the file is free: not before it is there.
+            std::mem::forget(server);
+            return Err(error);
+        }
+    };
+    // The sockets are closed. Whoever gets the lock has to find the file free.
+    drop(server);
+    drop(lock);
+    if let Some(agent) = agent {
+        agent.end();
+    }
+    Ok(())
+}
+
+/// What is returned is the lock under which the end was seen, and who tells the other hosts.
+fn answer(dir: &Path, server: &mut File, resolv_conf: &Path) -> Result<(Option<File>, Option<Working>)> {
     // It makes the directory of what runs elsewhere, which is watched.
     let agent = Agent::of(dir)?.map(|it| it.start(dir)).transpose()?;
     let mut running = Server::open(dir, resolv_conf)?;
@@ -154,11 +176,5 @@ pub(in crate::network) fn serve(dir: &Path, mut server: File, resolv_conf: &Path
         place::write_port(dir, None)?;
         server.set_len(0)?;
     }
-    // Its sockets are closed. Whoever gets the lock has to find the file free.
-    drop(server);
-    drop(lock);
-    if let Some(agent) = agent {
-        agent.end();
-    }
-    Ok(())
+    Ok((lock, agent))
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::data::{HERE, Network, Networks};
+use super::data::Networks;
+use super::network::{HERE, Network};
 use super::prefix::Prefix;
 use super::wire::Query;
 

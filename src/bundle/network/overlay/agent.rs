@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::entries::{Effect, Entry, Members};
-use super::etcd::{Change, Pair, Said, Settings};
+use super::etcd::{Pair, Settings};
 use super::members::{Overlay, Running, read};
 use super::publish::{self, Local};
+use super::watch::{Change, Said};
 use crate::network::link::{ALL, Links};
 use crate::network::names::{THERE, log};
 

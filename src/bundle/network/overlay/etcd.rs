@@ -1,7 +1,6 @@
 //! A client of etcd's third interface by its JSON gateway (etcd's documentation, "gRPC gateway"): keys and values are
 //! base64 there, 64-bit numbers are strings. Blocking; of several endpoints the next is asked where one is away.
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::Agent;
 
+use super::watch::Watch;
 use crate::registry::config::TlsFiles;
 use crate::registry::tls;
 
@@ -24,7 +24,7 @@ const ALL: Duration = Duration::from_secs(6);
 /// How long a watch may be quiet before it is made anew: a server that vanished does not say so.
 pub const QUIET: Duration = Duration::from_secs(30);
 /// The longest answer, in bytes, and how many keys are asked for at once.
-const LONGEST: u64 = 32 << 20;
+pub const LONGEST: u64 = 32 << 20;
 const PAGE: usize = 1000;
 /// etcd's port for clients.
 const PORT: u16 = 2379;
@@ -205,7 +205,7 @@ impl Client {
             "start_revision": from.to_string(),
         }});
         let body = self.until(|endpoint| self.post(&self.patient, endpoint, "/v3/watch", &ask))?;
-        Ok(Watch { lines: BufReader::new(Box::new(body.into_reader())) })
+        Ok(Watch::new(body))
     }
 
     pub(super) fn ask(&self, path: &str, ask: &Value) -> Result<Value> {
@@ -354,7 +354,8 @@ impl Op<'_> {
     }
 }
 
-fn number(value: &Value) -> i64 {
+/// A number, which the gateway writes as text where it has 64 bits.
+pub fn number(value: &Value) -> i64 {
     value.as_str().map_or_else(|| value.as_i64(), |it| it.parse().ok()).unwrap_or(0)
 }
 
@@ -362,67 +363,9 @@ fn pairs_of(answer: &Value) -> Result<Vec<Pair>> {
     answer["kvs"].as_array().into_iter().flatten().map(pair).collect()
 }
 
-fn pair(value: &Value) -> Result<Pair> {
+/// A key and its value, as the gateway writes them.
+pub fn pair(value: &Value) -> Result<Pair> {
     let bytes = |it: &Value| BASE64.decode(it.as_str().unwrap_or_default()).context("etcd: no base64");
     let key = String::from_utf8(bytes(&value["key"])?).context("etcd: a key that is no text")?;
     Ok(Pair { key, value: bytes(&value["value"])?, modified: number(&value["mod_revision"]) })
-}
-
-/// A change.
-#[derive(Debug)]
-pub enum Change {
-    /// A key was set.
-    Put(Pair),
-    /// It was removed.
-    Deleted(String),
-}
-
-/// What a watch says.
-#[derive(Debug)]
-pub enum Said {
-    /// It has begun; the store is at this revision.
-    Begun(i64),
-    /// These changes, which are all up to this revision.
-    Changes(Vec<Change>, i64),
-    /// The revision that it was to begin with has been forgotten: all is to be read again.
-    Forgotten,
-    /// Nothing has been said for a while: it is to be made anew.
-    Quiet,
-}
-
-/// An answer that goes on as long as both live.
-pub struct Watch {
-    lines: BufReader<Box<dyn Read + Send>>,
-}
-
-impl Watch {
-    /// Waits for what it says next.
-    pub fn next(&mut self) -> Result<Said> {
-        let mut line = Vec::new();
-        match (&mut self.lines).take(LONGEST).read_until(b'\n', &mut line) {
-            Ok(0) => bail!("etcd has ended the watch"),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Ok(Said::Quiet),
-            Err(error) => return Err(error).context("watching etcd"),
-        }
-        let said: Value = serde_json::from_slice(&line).context("watching etcd: no JSON")?;
-        let result = &said["result"];
-        if number(&result["compact_revision"]) > 0 {
-            return Ok(Said::Forgotten);
-        }
-        if result["canceled"] == true || !said["error"].is_null() {
-            let error = said["error"]["message"].as_str().or(result["cancel_reason"].as_str());
-            bail!("etcd has ended the watch: {}", error.unwrap_or("no reason is given"));
-        }
-        let events = result["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-        // That of the answer is the store's: there may be more changes up to it.
-        let Some(revision) = events.iter().map(|it| number(&it["kv"]["mod_revision"])).max() else {
-            return Ok(Said::Begun(number(&result["header"]["revision"])));
-        };
-        let change = |it: &Value| {
-            let pair = pair(&it["kv"])?;
-            Ok(if it["type"] == "DELETE" { Change::Deleted(pair.key) } else { Change::Put(pair) })
-        };
-        Ok(Said::Changes(events.iter().map(change).collect::<Result<_>>()?, revision))
-    }
 }

@@ -15,6 +15,7 @@ mod entries;
 mod etcd;
 mod members;
 mod publish;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,9 @@ use domain::base::name::Name;
 use domain::base::{Message, MessageBuilder, Serial, Ttl};
 use domain::rdata::Soa;
 
+use super::super::answer::{Answer, Came, read_answer};
 use super::super::cache::{Cache, Key};
-use super::super::wire::{Answer, Came, Query, read_answer};
+use super::super::wire::Query;
 use super::wire::{Random, query};
 use super::world::{answer, question};
 

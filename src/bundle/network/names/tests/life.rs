@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::super::data::HERE;
+use super::super::network::HERE;
 use super::super::start::{Starting, ensure_with, port, restart_if_dead_with, run};
 use super::super::{place, resolv};
 use super::world::{SERVER, World, ask, found};

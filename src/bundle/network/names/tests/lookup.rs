@@ -3,7 +3,7 @@
 use domain::base::iana::Rtype;
 use serde_json::json;
 
-use super::super::data::HERE;
+use super::super::network::HERE;
 use super::super::prefix::Prefix;
 use super::world::{SERVER, SERVER6, World, answer, ask, ask_for, code, found, have, write};
 

@@ -3,7 +3,8 @@
 use domain::base::Message;
 use domain::base::iana::{OptRcode, Rcode, Rtype};
 
-use super::super::wire::{Came, Query, Received, read_answer, read_query};
+use super::super::answer::{Came, read_answer};
+use super::super::wire::{Query, Received, read_query};
 use super::world::{answer, question, read};
 
 /// Numbers that are the same in each run.

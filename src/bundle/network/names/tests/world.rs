@@ -20,7 +20,7 @@ use nix::sched::CloneFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde_json::{Value, json};
 
-use super::super::data::HERE;
+use super::super::network::HERE;
 use super::super::start::{Starting, serve};
 use super::super::{place, resolv};
 

@@ -9,7 +9,8 @@ use rcgen::{
 use serde_json::json;
 
 use super::super::Settings;
-use super::super::etcd::{Change, Client, If, Op, Said, Watch};
+use super::super::etcd::{Client, If, Op};
+use super::super::watch::{Change, Said, Watch};
 use super::world::{Etcd, own_namespace, ready, settings, temporary};
 
 const HERE: &str = "http://127.0.0.1:2379";

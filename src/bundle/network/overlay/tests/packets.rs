@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::etcd::{Op, Said};
+use super::super::etcd::Op;
+use super::super::watch::Said;
 use super::super::{mtu, peers};
 use super::world::{ETCD, World, config, ip, ready, settings, until};
 use crate::network::link::{ALL, Vxlan};
