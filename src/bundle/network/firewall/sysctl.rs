@@ -50,7 +50,8 @@ pub fn forward(v4: bool, v6: bool) -> Result<Vec<Setting>> {
 
 /// A bridge's own: connections from the host's loopback address go out by it (`local`, for published ports); its IPv6
 /// addresses can be used at once, and without any (`v6`) it speaks no IPv6. In no case a container's router
-/// advertisement gives the host an address or a way. Best before it is set up.
+/// advertisement gives the host an address or a way. To be called before it is
+/// given addresses: where IPv6 is off for new links it could have none.
 pub fn prepare_bridge(bridge: &str, local: bool, v6: bool) -> Result<Vec<Setting>> {
     let mut changed = Vec::new();
     if local {

@@ -505,3 +505,26 @@ fn streams_of_datagrams_follow_their_port() {
         assert_eq!(innocent(), streams);
     }
 }
+
+#[test]
+fn a_kernel_that_lacks_something_is_named() {
+    for errno in [Errno::OPNOTSUPP, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT, Errno::NOENT, Errno::PERM] {
+        let said = format!("{:#}", missing(errno));
+        assert!(said.contains("--network none or host"), "{said}");
+    }
+    assert_eq!(format!("{:#}", missing(Errno::INVAL)), "Invalid argument");
+}
+
+#[test]
+fn elements_are_read_back_as_they_were() {
+    for subnet in ["10.0.0.0/8", "10.1.2.3/32", "0.0.0.0/0", "fd00::/64", "::/0", "fd00::1/128", "255.255.255.255/32"] {
+        let one = network("br-a", subnet);
+        assert_eq!(elements::networks(&elements::of_network(&one)), [one]);
+    }
+    for host in [None, Some("192.0.2.1")] {
+        for sources in [&[][..], &[(ip("0.0.0.0"), 0)], &[(ip("10.0.0.0"), 8), (ip("192.0.2.0"), 31)]] {
+            let one = Published { sources: sources.to_vec(), ..published(Udp, host, 65535, "10.88.0.2:1") };
+            assert_eq!(elements::ports(&elements::of_port(&one)), [one]);
+        }
+    }
+}
