@@ -74,10 +74,10 @@ fn kills_at_two_hundred_moments() {
         std::thread::sleep(Duration::from_micros(random.below(30_000)));
         match victim {
             "command" => kill(child.id() as i32),
-            "server" => host.servers().into_iter().for_each(|it| kill(it)),
+            "server" => host.servers().into_iter().for_each(kill),
             "monitor" if known.is_empty() => {
                 let spared = [host.bed.monitor("stays"), host.bed.monitor("asks")];
-                host.bed.processes().into_iter().filter(|it| !spared.contains(it)).for_each(|it| kill(it));
+                host.bed.processes().into_iter().filter(|it| !spared.contains(it)).for_each(kill);
             }
             "monitor" => kill(known[0]),
             _ => known.get(1).into_iter().for_each(|it| kill(*it)),

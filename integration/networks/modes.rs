@@ -189,7 +189,15 @@ fn guests_of_other_runtimes() {
     let bundle = crate::harness::bundle().display().to_string();
     for runtime in [crate::harness::rt().display().to_string(), "runc".to_owned()] {
         let dir = host.bed.0.text("guest");
-        let words = ["export-bundle", "it", &dir, "--", "sh", "-c", "mkdir /www; echo guest >/www/index.html; exec httpd -f -p 80 -h /www"];
+        let words = [
+            "export-bundle",
+            "it",
+            &dir,
+            "--",
+            "sh",
+            "-c",
+            "mkdir /www; echo guest >/www/index.html; exec httpd -f -p 80 -h /www",
+        ];
         host.run(&words).ok();
         let script = "import json, sys; path = sys.argv[1] + '/config.json'; it = json.load(open(path)); \
             hook = lambda *more: [{'path': sys.argv[2], 'env': ['BUNDLE_ROOT=' + sys.argv[3], 'PATH=/usr/bin:/bin'], \
@@ -211,7 +219,9 @@ fn guests_of_other_runtimes() {
         assert!(!host.net.does("curl -sf -m 1 http://127.0.0.1:8080/"));
         // Nobody calls a hook for it.
         guest(&format!("run --detach --bundle {dir} some-guest </dev/null >/dev/null 2>&1"));
-        crate::bed::sh(&format!("python3 -c \"import json; path = '{dir}/config.json'; it = json.load(open(path)); del it['hooks']; json.dump(it, open(path, 'w'))\""));
+        crate::bed::sh(&format!(
+            "python3 -c \"import json; path = '{dir}/config.json'; it = json.load(open(path)); del it['hooks']; json.dump(it, open(path, 'w'))\""
+        ));
         let pid = guest("state some-guest | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"pid\"])'");
         crate::bed::kill("KILL", pid.trim().parse().unwrap());
         until("it is dead", || !std::path::Path::new(&format!("/proc/{}/root/bin", pid.trim())).exists());

@@ -137,6 +137,12 @@ fn connected_and_disconnected_while_it_runs() {
     assert!(!host.does("other", "ping -c1 -W1 calm"));
     host.run(&["network", "disconnect", "two", "still"]).fails(1, "not in network two");
     host.run(&["network", "disconnect", "-f", "two", "still"]).ok();
+    // The way to the world goes over to another network.
+    host.run(&["network", "connect", "two", "still"]).ok();
+    host.run(&["network", "disconnect", "one", "still"]).ok();
+    assert!(host.exec("still", "ip route").contains("default via 10.2.0.1"));
+    host.run(&["network", "connect", "one", "still"]).ok();
+    host.run(&["network", "disconnect", "two", "still"]).ok();
     // What was changed while it ran is so after the next start; and it can be changed while it does not.
     host.run(&["stop", "-t", "0", "still"]).ok();
     host.run(&["network", "connect", "two", "still"]).ok();

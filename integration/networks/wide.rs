@@ -47,11 +47,11 @@ impl Site {
     /// The network on all hosts.
     fn network(&self, flags: &[&str]) {
         for host in &self.hosts {
-            self.join(host, flags);
+            Self::join(host, flags);
         }
     }
 
-    fn join(&self, host: &Host, flags: &[&str]) {
+    fn join(host: &Host, flags: &[&str]) {
         let words = ["network", "create", "--driver", "vxlan", "--opt", "etcd=http://192.0.2.254:2379"];
         host.run(&[&words[..], flags, &["wide"]].concat()).ok();
     }
@@ -160,7 +160,7 @@ fn five_hosts_that_come_and_go() {
     for number in 4..=5 {
         site.add("five", number);
         let host = site.hosts.last().unwrap();
-        site.join(host, &["--subnet", "10.5.0.0/24"]);
+        Site::join(host, &["--subnet", "10.5.0.0/24"]);
         host.detached(&format!("n{}", number - 1), &["--network", "wide"], "sleep 1000");
     }
     for from in 0..5 {
@@ -175,7 +175,7 @@ fn five_hosts_that_come_and_go() {
     site.hosts[2].run(&["network", "rm", "wide"]).ok();
     assert!(reaches(&site.hosts[0], "n0", "n4"));
     until("it is known to have gone", || !reaches(&site.hosts[0], "n0", "n2"));
-    site.join(&site.hosts[2], &["--subnet", "10.5.0.0/24"]);
+    Site::join(&site.hosts[2], &["--subnet", "10.5.0.0/24"]);
     site.hosts[2].detached("n2", &["--network", "wide"], "sleep 1000");
     until("and to have come back", || reaches(&site.hosts[0], "n0", "n2"));
     site.is_clean();

@@ -130,7 +130,8 @@ impl Monitor {
         self.state.status = Status::Exited;
         self.keep()?;
         self.listener = None;
-        self.leave_networks()?;
+        self.kept.clear();
+        attach::detach(&self.plan.run_dir)?;
         runtime::remove_run_dir(&self.plan.run_dir);
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("--root").arg(&self.plan.store).args(["start", &self.plan.id]);
@@ -208,7 +209,8 @@ impl Monitor {
         }
     }
 
-    /// The last steps. What is told is told when the sockets close: by then nothing is left to wait for.
+    /// The last steps. What is told is told when the sockets close: by then nothing is left to wait for, but for devices
+    /// that carry nothing any more.
     pub(super) fn leave(&mut self) {
         let end = Instant::now() + Duration::from_secs(10);
         while self.clients.iter().any(|it| it.is_stuck() && !it.is_gone()) && Instant::now() < end {
@@ -216,28 +218,29 @@ impl Monitor {
             self.clients.iter_mut().for_each(Client::retry);
         }
         self.listener = None;
-        if let Err(error) = self.leave_networks() {
-            // The run directory stays, for the next command to go on.
+        // The last to have the namespace and the host's ports open.
+        self.kept.clear();
+        if let Err(error) = attach::release(&self.plan.run_dir) {
+            // Its record stays, for the next command to go on.
             self.state.error = Some(format!("leaving its networks: {error:#}"));
             self.note();
-            return;
         }
-        runtime::remove_run_dir(&self.plan.run_dir);
-        if !self.plan.remove {
-            return;
+        let networks = self.plan.run_dir.join(crate::network::record::FILE).exists();
+        if !networks {
+            runtime::remove_run_dir(&self.plan.run_dir);
         }
-        let removal = self.removal.take().map_or_else(|| Removal::begin(&self.plan), Ok);
-        if let Err(error) = removal.and_then(Removal::finish) {
-            // The next command does it.
-            self.state.error = Some(format!("removing it: {error:#}"));
-            self.note();
+        if self.plan.remove {
+            let removal = self.removal.take().map_or_else(|| Removal::begin(&self.plan), Ok);
+            if let Err(error) = removal.and_then(Removal::finish) {
+                // The next command does it.
+                self.state.error = Some(format!("removing it: {error:#}"));
+                self.note();
+            }
         }
-    }
-
-    /// What it had of networks on the host; the rest goes with the namespace, which we are the last to have open.
-    fn leave_networks(&mut self) -> Result<()> {
-        self.kept.clear();
-        attach::detach(&self.plan.run_dir)
+        self.clients.clear();
+        if networks && attach::detach(&self.plan.run_dir).is_ok() {
+            runtime::remove_run_dir(&self.plan.run_dir);
+        }
     }
 
     /// Something that we count on is not there: nothing may stay half done.

@@ -6,7 +6,8 @@
 //! begin    record ─► network namespace ─► bridge ─► pair of devices, addresses, routes
 //!          ─► ports ─► names, name server
 //! finish   the name server answers; the monitor gets the descriptors
-//! detach   names ─► ports ─► record; the devices go with the namespace
+//! release  names ─► ports; the devices carry nothing any more
+//! detach   the devices ─► record
 //! ```
 
 use std::fs::File;
@@ -20,7 +21,7 @@ use ipnet::IpNet;
 use super::cni::{self, Attached};
 use super::firewall::Protocol;
 use super::firewall::{Firewall, Published};
-use super::link::{Links, MacvlanMode, Veth, inside as within, new_namespace};
+use super::link::{Links, Veth, inside as within, new_namespace};
 use super::ports::{self, Families, Held, HostPorts, Publish};
 use super::record::{self, Device, Entry, Forwarded, Record, run_dir_of};
 use super::rows::{self, Endpoint, Network};
@@ -338,7 +339,7 @@ fn quiet(device: &Device) -> Result<()> {
 }
 
 fn inside_macvlan(links: &mut Links, parent: u32, namespace: BorrowedFd<'_>, device: &Device) -> Result<()> {
-    links.macvlan(parent, &device.name, namespace, Some(device.mac.0), device.mtu, MacvlanMode::Bridge)
+    links.macvlan(parent, &device.name, namespace, Some(device.mac.0), device.mtu)
 }
 
 /// Tells a network's name server of a container, and makes sure that there is one.
@@ -438,16 +439,18 @@ fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
     firewall.publish(&wanted)
 }
 
-/// Undoes all that a container's record says. What is gone is fine.
-pub fn detach(run_dir: &Path) -> Result<()> {
+/// The first part of the end: nobody is sent to the container any more, then nobody gets there. What is gone is fine.
+pub fn release(run_dir: &Path) -> Result<()> {
     if !run_dir.join(record::FILE).exists() {
         return Ok(());
     }
     let _lock = record::lock(run_dir)?;
-    let Some(record) = Record::read(run_dir)? else { return Ok(()) };
-    // Nobody is sent to it any more, then nobody gets there.
+    Record::read(run_dir)?.map_or(Ok(()), |it| release_it(&it))
+}
+
+fn release_it(record: &Record) -> Result<()> {
     for device in &record.devices {
-        withdraw(&record, device);
+        withdraw(record, device);
     }
     if let Some(attached) = &record.cni {
         attached.delete(&record.container)?;
@@ -455,6 +458,21 @@ pub fn detach(run_dir: &Path) -> Result<()> {
     if !record.published.is_empty() {
         Firewall::open(&record.table)?.withdraw(&record.published)?;
     }
+    let mut links = Links::here()?;
+    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.silence(&it.host))
+}
+
+/// All of it: the devices too, which takes the kernel some milliseconds. They would go with the namespace, but that one
+/// stays as long as a connection that has not come to its end.
+pub fn detach(run_dir: &Path) -> Result<()> {
+    if !run_dir.join(record::FILE).exists() {
+        return Ok(());
+    }
+    let _lock = record::lock(run_dir)?;
+    let Some(record) = Record::read(run_dir)? else { return Ok(()) };
+    release_it(&record)?;
+    let mut links = Links::here()?;
+    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.remove(&it.host))?;
     Record::remove(run_dir)
 }
 

@@ -109,9 +109,19 @@ fn leave(tool: &Tool, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes guests away whose runtime has called no hook at their end.
+/// Takes away what is left of those whom no row knows: guests whose runtime has called no hook at their end, containers
+/// with --rm whose monitor was killed in its last step.
 pub fn sweep(tool: &Tool) -> Result<()> {
+    let table = attach::table(tool)?;
     for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
+        if let Some(record) = Record::read(&entry.path())?.filter(|it| it.table == table)
+            && crate::container::record::by_id(tool.store()?, &record.container)?.is_none()
+            && !entry.path().join(FILE).exists()
+        {
+            attach::detach(&entry.path())?;
+            remove_run_dir(&entry.path());
+            continue;
+        }
         let Ok(bytes) = std::fs::read(entry.path().join(FILE)) else { continue };
         let Ok((store, process)) = serde_json::from_slice::<(PathBuf, Process)>(&bytes) else { continue };
         if process.lives() || store != tool.store()?.root() {

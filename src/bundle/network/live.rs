@@ -1,6 +1,7 @@
 //! Changes of networks while containers run.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -66,7 +67,20 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
         let unplugged = change(tool, container, |record, _, namespace| {
             let Some(at) = record.devices.iter().position(|it| it.network == network.id) else { return Ok(()) };
             let device = record.devices.remove(at);
-            attach::unplug_live(record, &mut Links::here()?, namespace, &device)
+            attach::unplug_live(record, &mut Links::here()?, namespace, &device)?;
+            if !device.gateways.is_empty() {
+                // Another network is the way to the world now.
+                let rest = rows::endpoints(store.db(), &container.id)?;
+                let mut rest = rest.iter().filter(|it| it.network.id != network.id && !it.network.settings.internal);
+                if let Some(next) = rest.next()
+                    && let Some(device) = record.devices.iter_mut().find(|it| it.network == next.network.id)
+                {
+                    device.gateways = next.network.settings.subnets.iter().map(|it| it.gateway).collect();
+                    let mut inside = Links::inside(namespace.as_fd())?;
+                    device.gateways.iter().try_for_each(|it| inside.default_route(*it))?;
+                }
+            }
+            Ok(())
         });
         // Where it has ended meanwhile there is nothing to take it out of.
         if unplugged.is_err() && runs()? {

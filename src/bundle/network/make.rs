@@ -8,7 +8,7 @@ use super::link::Links;
 use super::rows::{self, Network};
 use super::settings::{self, Missing, Settings};
 use super::wanted::USUAL;
-use super::{attach, host, wide};
+use super::{attach, host, names, wide};
 use crate::cli::network::Create;
 use crate::tool::Tool;
 
@@ -91,7 +91,7 @@ fn random() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Removes what a killed `network rm` has left on the host.
+/// Removes what a killed `network rm` has left on the host, and puts name servers back that were killed.
 pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
     let dir = attach::networks_dir(tool);
@@ -99,7 +99,14 @@ pub fn sweep(tool: &Tool) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(config) = host::Config::read(&entry.path())? else { continue };
         // Other stores have their networks here too.
-        if config.store == store.root() && rows::look_up(store.db(), &name)?.is_none() {
+        if config.store != store.root() {
+            continue;
+        }
+        if rows::look_up(store.db(), &name)?.is_some() {
+            if let Err(error) = names::restart_if_dead(&entry.path()) {
+                crate::complain(&error.context(format!("the names of network {}", config.name)));
+            }
+        } else {
             let mut firewall = Firewall::open(&attach::table(tool)?)?;
             host::remove(&mut Links::here()?, &mut firewall, &dir, &config.id, &config.bridge)
                 .with_context(|| format!("what is left of network {}", config.name))?;

@@ -4,8 +4,6 @@
 //! errors and dumps to us; the ones of nf_tables are under the GPL or need a C library. Both protocols are the same
 //! few structures, so one builder serves both.
 
-#![allow(dead_code)]
-
 use std::ffi::CStr;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

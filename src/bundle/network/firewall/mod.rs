@@ -2,7 +2,6 @@
 //! each of which the kernel carries out whole or not at all. No other table is ever touched.
 //!
 //! What the table does is in `rules.rs`; networks and ports are elements of its sets (`elements.rs`).
-#![allow(dead_code, unused_imports)]
 
 mod connections;
 mod elements;
@@ -20,11 +19,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::link::Links;
-use super::netlink::{Attributes, Message, Refusal, Reply, Socket};
+use super::netlink::{Attributes, Refusal, Reply, Socket};
 pub use elements::range;
 use wire::{Change, Element};
 
-pub use sysctl::{Setting, forward, prepare_bridge};
+pub use sysctl::{forward, prepare_bridge};
 
 /// A network's bridge as the rules see it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -385,12 +385,15 @@ fn the_kernels_switches() {
     assert_eq!(host.run(|| forward(true, true)).unwrap(), []);
     let changed = host.run(|| prepare_bridge("br-a", true, true)).unwrap();
     let names: Vec<_> = changed.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["net.ipv4.conf.br-a.route_localnet", "net.ipv6.conf.br-a.accept_dad", "net.ipv6.conf.br-a.accept_ra"]
-    );
+    let expected = ["ipv4.conf.br-a.route_localnet", "ipv6.conf.br-a.accept_ra", "ipv6.conf.br-a.accept_dad"];
+    assert_eq!(names, expected.map(|it| format!("net.{it}")));
     assert_eq!(host.run(|| prepare_bridge("br-a", true, true)).unwrap(), []);
     assert_eq!(read("ipv4/conf/wan/route_localnet"), "0");
+    let changed = host.run(|| prepare_bridge("wan", false, false)).unwrap();
+    assert_eq!(
+        changed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["net.ipv6.conf.wan.disable_ipv6 = 1 (was 0)"]
+    );
     let said = format!("{:#}", host.run(|| prepare_bridge("br-z", true, true)).unwrap_err());
     assert!(said.contains("/proc/sys/net/ipv4/conf/br-z/route_localnet"), "{said}");
 }

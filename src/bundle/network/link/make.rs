@@ -10,6 +10,9 @@ use super::{Context, Errno, Links, Mac, Message, NEW, Refusal, Result, link_head
 // Attributes of `linux/if_link.h` and `linux/veth.h` that libc has not.
 const INFO_SLAVE_KIND: u16 = 4;
 const INFO_SLAVE_DATA: u16 = 5;
+const BRPORT_STATE: u16 = 1;
+const BR_STATE_DISABLED: u8 = 0;
+const BRPORT_FLUSH: u16 = 24;
 const BRPORT_HAIRPIN: u16 = 4;
 const BRPORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
@@ -41,19 +44,6 @@ pub struct Veth<'a> {
     pub hairpin: bool,
     /// Whether it is kept from other isolated ones of the bridge.
     pub isolated: bool,
-}
-
-/// How links of one parent see each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacvlanMode {
-    /// Not at all.
-    Private = 1,
-    /// Through what is at the parent's other end.
-    Vepa = 2,
-    /// Directly.
-    Bridge = 4,
-    /// The one that there is has the parent for itself.
-    Passthru = 8,
 }
 
 /// A bridge's way to other hosts.
@@ -163,7 +153,20 @@ impl Links {
         self.change(message, what)
     }
 
-    /// A link in a container that stands beside the parent on its wire. It is set up.
+    /// Has a bridge's port carry no packet any more, and forget who is behind it: at once, where removing a link waits
+    /// for the whole machine. One that is gone is fine.
+    pub fn silence(&mut self, name: &str) -> Result<()> {
+        let mut port = Message::new(libc::RTM_NEWLINK, 0, &link_header(0, 0));
+        port.text(libc::IFLA_IFNAME, name).within(libc::IFLA_LINKINFO, |info| {
+            info.text(INFO_SLAVE_KIND, "bridge").within(INFO_SLAVE_DATA, |data| {
+                data.put(BRPORT_STATE, &[BR_STATE_DISABLED]).put(BRPORT_FLUSH, &[]);
+            });
+        });
+        self.gone(port, || format!("silencing the link {name}"))
+    }
+
+    /// A link in a container that stands beside the parent on its wire, where others of the parent reach it, too. It is
+    /// set up.
     pub fn macvlan(
         &mut self,
         parent: u32,
@@ -171,8 +174,9 @@ impl Links {
         namespace: BorrowedFd<'_>,
         mac: Option<Mac>,
         mtu: Option<u32>,
-        mode: MacvlanMode,
     ) -> Result<()> {
+        /// `MACVLAN_MODE_BRIDGE`.
+        const BETWEEN_THEM: u32 = 4;
         let mut message = Message::new(libc::RTM_NEWLINK, NEW, &link_header(0, libc::IFF_UP as u32));
         message.text(libc::IFLA_IFNAME, name).number(libc::IFLA_LINK, parent);
         message.number(libc::IFLA_NET_NS_FD, namespace.as_raw_fd() as u32);
@@ -184,7 +188,7 @@ impl Links {
         }
         message.within(libc::IFLA_LINKINFO, |info| {
             info.text(libc::IFLA_INFO_KIND, "macvlan").within(libc::IFLA_INFO_DATA, |data| {
-                data.number(MACVLAN_MODE, mode as u32);
+                data.number(MACVLAN_MODE, BETWEEN_THEM);
             });
         });
         self.change(message, || format!("making the macvlan link {name} of link {parent} in the container"))

@@ -1,6 +1,5 @@
 //! Links, addresses, routes, and forwarding entries of one network namespace, over rtnetlink(7). Everything here is
 //! one request and its answer, and leaves nothing half made where it fails; what takes several says so.
-#![allow(dead_code, unused_imports)]
 
 mod entries;
 mod make;
@@ -15,10 +14,9 @@ use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
 
 use super::netlink::{Message, Refusal, Reply, Socket, octets};
-pub use entries::{ALL, text as mac_text};
-pub use make::{MacvlanMode, Veth, Vxlan};
+pub use entries::ALL;
+pub use make::{Veth, Vxlan};
 pub use namespace::{inside, new_namespace};
-pub use read::{Address, Link, Route};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -42,28 +40,11 @@ impl Links {
         self.gone(message, || format!("removing the link {name}"))
     }
 
-    /// The same by its number.
-    pub fn remove_index(&mut self, index: u32) -> Result<()> {
-        let message = Message::new(libc::RTM_DELLINK, 0, &link_header(index, 0));
-        self.gone(message, || format!("removing the link of number {index}"))
-    }
-
     /// Sets a link up.
     pub fn up(&mut self, name: &str) -> Result<()> {
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &link_header(0, libc::IFF_UP as u32));
         message.text(libc::IFLA_IFNAME, name);
         self.change(message, || format!("setting the link {name} up"))
-    }
-
-    /// Gives a link another name; it is set down for it.
-    pub fn rename(&mut self, index: u32, name: &str) -> Result<()> {
-        let what = || format!("naming the link of number {index} {name}");
-        let mut header = link_header(index, 0);
-        header[12..16].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
-        self.change(Message::new(libc::RTM_NEWLINK, 0, &header), what)?;
-        let mut message = Message::new(libc::RTM_NEWLINK, 0, &link_header(index, 0));
-        message.text(libc::IFLA_IFNAME, name);
-        self.change(message, what)
     }
 
     /// Gives a link an address; it may have it already. One of IPv6 can be used at once: whether somebody else has it
@@ -105,17 +86,6 @@ impl Links {
             Ok(_) | Err(Refusal { errno: Errno::EXIST, .. }) => Ok(()),
             Err(error) => Err(anyhow!(error).context(format!("the default route by {gateway}"))),
         }
-    }
-
-    /// Takes a default route away; it may be gone.
-    pub fn no_default_route(&mut self, gateway: IpAddr) -> Result<()> {
-        let mut header = [0; 12];
-        header[0] = family(gateway);
-        header[4] = libc::RT_TABLE_MAIN;
-        header[6] = libc::RT_SCOPE_NOWHERE;
-        let mut message = Message::new(libc::RTM_DELROUTE, 0, &header);
-        message.address(libc::RTA_GATEWAY, gateway);
-        self.gone(message, || format!("removing the default route by {gateway}"))
     }
 
     fn change(&mut self, message: Message, what: impl Fn() -> String) -> Result<()> {

@@ -103,12 +103,10 @@ impl Starting {
 }
 
 /// Starts the server anew if it was killed while containers need it. Whether it did.
-#[allow(dead_code)] // until a command that sweeps calls it
 pub fn restart_if_dead(dir: &Path) -> Result<bool> {
     restart_if_dead_with(dir, &program)
 }
 
-#[allow(dead_code)]
 pub(super) fn restart_if_dead_with(dir: &Path, program: &Program) -> Result<bool> {
     let visible = |it: std::fs::DirEntry| !it.file_name().as_encoded_bytes().starts_with(b".");
     let needed = std::fs::read_dir(dir.join(HERE)).is_ok_and(|it| it.flatten().any(visible));

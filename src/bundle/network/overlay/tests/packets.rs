@@ -75,7 +75,7 @@ fn five_hosts() {
     let index = machine.links.find("u0").unwrap().unwrap().index;
     machine.links.address(index, moved, 24).unwrap();
     let vxlan = machine.links.find("v0").unwrap().unwrap();
-    machine.links.remove_index(vxlan.index).unwrap();
+    machine.links.remove(&vxlan.name).unwrap();
     let bridge = machine.links.find("br0").unwrap().unwrap().index;
     let vni = machine.inside(|it| config(&it.overlay)).unwrap().vni;
     let (name, local, port, underlay) = ("v0", moved, 4789, 0);
