@@ -220,7 +220,8 @@ impl Monitor {
         self.listener = None;
         // The last to have the namespace and the host's ports open.
         self.kept.clear();
-        if let Err(error) = attach::release(&self.plan.run_dir) {
+        let released = attach::release(&self.plan.run_dir);
+        if let Err(error) = &released {
             // Its record stays, for the next command to go on.
             self.state.error = Some(format!("leaving its networks: {error:#}"));
             self.note();
@@ -238,6 +239,7 @@ impl Monitor {
             }
         }
         self.clients.clear();
+        drop(released);
         if networks && attach::detach(&self.plan.run_dir).is_ok() {
             runtime::remove_run_dir(&self.plan.run_dir);
         }

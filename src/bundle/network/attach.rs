@@ -440,26 +440,31 @@ fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
 }
 
 /// The first part of the end: nobody is sent to the container any more, then nobody gets there. What is gone is fine.
-pub fn release(run_dir: &Path) -> Result<()> {
+///
+/// What is returned is to be dropped when nobody waits for us any more: the kernel lets a socket of the firewall close
+/// only when it has destroyed what was removed by it, an RCU grace period later (10 ms and more).
+pub fn release(run_dir: &Path) -> Result<Option<Firewall>> {
     if !run_dir.join(record::FILE).exists() {
-        return Ok(());
+        return Ok(None);
     }
     let _lock = record::lock(run_dir)?;
-    Record::read(run_dir)?.map_or(Ok(()), |it| release_it(&it))
+    Record::read(run_dir)?.map_or(Ok(None), |it| release_it(&it))
 }
 
-fn release_it(record: &Record) -> Result<()> {
+fn release_it(record: &Record) -> Result<Option<Firewall>> {
     for device in &record.devices {
         withdraw(record, device);
     }
     if let Some(attached) = &record.cni {
         attached.delete(&record.container)?;
     }
+    let mut firewall = None;
     if !record.published.is_empty() {
-        Firewall::open(&record.table)?.withdraw(&record.published)?;
+        firewall.insert(Firewall::open(&record.table)?).withdraw(&record.published)?;
     }
     let mut links = Links::here()?;
-    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.silence(&it.host))
+    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.silence(&it.host))?;
+    Ok(firewall)
 }
 
 /// All of it: the devices too, which takes the kernel some milliseconds. They would go with the namespace, but that one
@@ -470,7 +475,7 @@ pub fn detach(run_dir: &Path) -> Result<()> {
     }
     let _lock = record::lock(run_dir)?;
     let Some(record) = Record::read(run_dir)? else { return Ok(()) };
-    release_it(&record)?;
+    let _firewall = release_it(&record)?;
     let mut links = Links::here()?;
     record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.remove(&it.host))?;
     Record::remove(run_dir)
