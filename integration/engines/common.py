@@ -335,13 +335,15 @@ def floor(folder):
     return lambda n: (program, rootfs, "f%d" % n, "/bin/true")
 
 
-def in_turn(contenders, rounds, counted=8, warm=2, after=lambda name, n: None):
+def in_turn(contenders, rounds, counted=8, warm=2, after=lambda name, n: None, before=lambda name: None):
     """Milliseconds of the commands `contenders[name](n)`, sorted, by name. They take turns; in each turn there are
     some in a row, the first not counted: what moves processes between cgroups of v1 waits several milliseconds
-    longer when nobody has done so a moment before. `after` removes what one has made, off the clock."""
+    longer when nobody has done so a moment before. `after` removes what one has made, off the clock; `before` brings
+    us to where one runs."""
     samples = {name: [] for name in contenders}
     for number in range(rounds):
         for name, words in contenders.items():
+            before(name)
             for again in range(warm + counted):
                 n = number * (warm + counted) + again
                 begin = time.monotonic()
