@@ -109,6 +109,31 @@ fn containers_beside_others() {
     }
 }
 
+/// `bundle`'s networks beside Docker's, Podman's and one made by hand; what the times are never fails a test.
+#[test]
+fn networks_beside_others() {
+    let few = ["--rounds", "1", "--count", "20", "--seconds", "1", "--trips", "200", "--leases", "500"];
+    let text = suite("integration/engines/networks", &[&[rt().as_str()][..], &few].concat());
+    for name in ["bundle", "podman", "docker"] {
+        for row in ["run --rm --network none", "run --rm --network bridge -p 8080:80"] {
+            let line = format!("| `{name} {row}` |");
+            assert!(text.contains(&line), "{line} is missing in:\n{text}");
+        }
+        assert_eq!(text.matches(&format!("| `{name}` |")).count(), 2 - usize::from(name == "podman"), "{text}");
+    }
+    for line in [
+        "| floor |",
+        "| by hand: devices, DNAT |",
+        "| by hand: bridge, devices, DNAT |",
+        "The name server has ",
+        "| `bundle run -d --network many -p PORT:80` |",
+        "All of them and their network removed: ",
+        "| `bundle create --network large` |",
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+}
+
 /// 300 containers one after another and 50 at once leave nothing behind.
 #[test]
 fn many_containers() {
