@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
-use crate::cli::network::{Connect, Create, Disconnect, Inspect, Ls, Network as Command, Prune, Rm};
+use crate::cli::network::{Connect, Create, Disconnect, Inspect, Ls, Network as Command, Prune};
 use crate::container::{record, settle};
 use crate::events::{self, Kind};
 use crate::network::rows::{self, Network};
@@ -23,7 +23,7 @@ pub fn run(tool: &Tool, command: &Command) -> Result<()> {
         Command::Create(args) => create(tool, args),
         Command::Ls(args) => list(tool, args),
         Command::Inspect(args) => inspect(tool, args),
-        Command::Rm(args) => remove(tool, args),
+        Command::Rm(args) => super::each(&args.networks, |name| remove_one(tool, name, args.force)),
         Command::Prune(args) => prune(tool, args),
         Command::Connect(args) => connect(tool, args),
         Command::Disconnect(args) => disconnect(tool, args),
@@ -134,22 +134,6 @@ pub fn document(tool: &Tool, network: &Network) -> Result<Value> {
         "Labels": settings.labels,
         "Containers": containers,
     }))
-}
-
-/// Each for itself: one that cannot go keeps no other one. The last error is the command's.
-fn remove(tool: &Tool, args: &Rm) -> Result<()> {
-    let mut failed = None;
-    for name in &args.networks {
-        match remove_one(tool, name, args.force) {
-            Ok(()) => output::print(&format!("{name}\n"))?,
-            Err(error) => {
-                if let Some(before) = failed.replace(error) {
-                    crate::complain(&before);
-                }
-            }
-        }
-    }
-    failed.map_or(Ok(()), Err)
 }
 
 fn remove_one(tool: &Tool, name: &str, force: bool) -> Result<()> {

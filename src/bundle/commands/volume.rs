@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::cli::volume::{Create, Inspect, Ls, Prune, Rm, Volume as Command};
+use crate::cli::volume::{Create, Inspect, Ls, Prune, Volume as Command};
 use crate::container::units;
 use crate::events::{self, Kind};
 use crate::output;
@@ -24,7 +24,7 @@ pub fn run(tool: &Tool, command: &Command) -> Result<()> {
         Command::Create(args) => create(store, args),
         Command::Ls(args) => list(store, args),
         Command::Inspect(args) => inspect(store, args),
-        Command::Rm(args) => remove(store, args),
+        Command::Rm(args) => super::each(&args.volumes, |name| remove(store, name, args.force)),
         Command::Prune(args) => prune(store, args),
     }
 }
@@ -101,31 +101,13 @@ pub fn document(store: &Store, volume: &Volume) -> Result<Value> {
     }))
 }
 
-/// Each for itself: one that cannot go keeps no other one. The last error is the command's.
-fn remove(store: &Store, args: &Rm) -> Result<()> {
-    let mut failed = None;
-    for name in &args.volumes {
-        let removed = volume::remove(store, name).and_then(|there| {
-            if !there && !args.force {
-                bail!("no such volume: {name}");
-            }
-            Ok(there)
-        });
-        match removed {
-            Ok(there) => {
-                if there {
-                    events::append(store.root(), Kind::Volume, "destroy", name, &[("driver", "local")]);
-                }
-                output::print(&format!("{name}\n"))?;
-            }
-            Err(error) => {
-                if let Some(before) = failed.replace(error) {
-                    crate::complain(&before);
-                }
-            }
-        }
+fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
+    if volume::remove(store, name)? {
+        events::append(store.root(), Kind::Volume, "destroy", name, &[("driver", "local")]);
+    } else if !force {
+        bail!("no such volume: {name}");
     }
-    failed.map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// Says what would go and what it takes, asks, and does it.
