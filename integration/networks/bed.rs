@@ -21,6 +21,17 @@ impl Namespace {
             "-c",
             "ip link set lo up && echo up && exec sleep infinity",
         ]);
+        Self::started(&mut command)
+    }
+
+    /// The same one again, for another user of it. It goes with the last of both.
+    pub fn shared(&self) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).args(self.enter()).args(["sh", "-c", "echo up && exec sleep infinity"]);
+        Self::started(&mut command)
+    }
+
+    fn started(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut word = [0; 3];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();

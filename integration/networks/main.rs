@@ -11,8 +11,8 @@ mod harness;
 
 mod bed;
 mod book;
+mod edges;
 mod faults;
-
 mod modes;
 mod names;
 mod networks;

@@ -200,8 +200,9 @@ fn prune(tool: &Tool, args: &Prune) -> Result<()> {
 fn connect(tool: &Tool, args: &Connect) -> Result<()> {
     let wanted = wanted::connected(args)?;
     let store = tool.store()?;
-    let network = rows::find(store.db(), &args.network)?;
     let container = record::find(store, &args.container)?;
+    let network =
+        if args.network == wanted::USUAL { make::usual(tool)? } else { rows::find(store.db(), &args.network)? };
     live::connect(tool, &network, &container, &wanted)
         .with_context(|| format!("connecting {} to network {}", container.name, network.name))?;
     event(tool, "connect", &network, &[("container", &container.id)])

@@ -128,7 +128,7 @@ impl Joining {
             let (namespace, mut inside) = new_namespace()?;
             inside.up("lo")?;
             for device in &self.record.devices {
-                plug(&mut links, &mut inside, namespace.as_fd(), device, !self.record.published.is_empty())?;
+                plug(&self.record, &mut links, &mut inside, namespace.as_fd(), device)?;
             }
             self.namespace = Some(namespace);
         }
@@ -183,15 +183,18 @@ impl Joining {
     }
 }
 
+/// The table of rules of the machine's usual store.
+pub const TABLE: &str = "bundle";
+
 /// The name of the table of rules: other stores on this machine have others.
 pub fn table(tool: &Tool) -> Result<String> {
     let root = tool.store()?.root();
     if root == Path::new("/var/lib/bundle") {
-        return Ok("bundle".to_owned());
+        return Ok(TABLE.to_owned());
     }
     use sha2::Digest;
     let digest = sha2::Sha256::digest(root.as_os_str().as_encoded_bytes());
-    Ok(format!("bundle-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]))
+    Ok(format!("{TABLE}-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]))
 }
 
 /// Where the networks' run-time files lie.
@@ -212,7 +215,7 @@ fn name_holder(tool: &Tool, wanted: &[Publish], error: anyhow::Error) -> anyhow:
     };
     for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
         let Ok(Some(record)) = Record::read(&entry.path()) else { continue };
-        let published = record.published.iter().map(|it| (it.protocol, it.port));
+        let published = record.ports().map(|it| (it.protocol, it.port));
         let mut ports = published.chain(record.forwarded.iter().map(|it| (it.protocol, it.listen.port())));
         if let Some((protocol, port)) = ports.find(|it| asked(it.0, it.1)) {
             let name = record.devices.first().and_then(|it| it.entry.names.first().cloned()).unwrap_or_default();
@@ -284,11 +287,11 @@ pub fn device_of(id: &str, mut names: Vec<String>, servers: Vec<IpAddr>, endpoin
 
 /// A device in a container's namespace, with its addresses and routes.
 fn plug(
+    record: &Record,
     links: &mut Links,
     inside: &mut Links,
     namespace: BorrowedFd<'_>,
     device: &Device,
-    hairpin: bool,
 ) -> Result<()> {
     if device.macvlan {
         let parent = links.find(&device.host)?;
@@ -304,7 +307,7 @@ fn plug(
             namespace,
             mac: Some(device.mac.0),
             mtu: device.mtu.unwrap_or(bridge.mtu),
-            hairpin,
+            hairpin: record.ports().next().is_some(),
             isolated: false,
         };
         // Of a run before this one, whose namespace the kernel has not taken down yet.
@@ -358,7 +361,7 @@ fn announce(record: &Record, device: &Device) -> Result<names::Starting> {
 pub fn plug_live(record: &Record, links: &mut Links, namespace: &File, device: &Device) -> Result<()> {
     let mut inside = Links::inside(namespace.as_fd())?;
     let server = device.named.then(|| announce(record, device)).transpose()?;
-    plug(links, &mut inside, namespace.as_fd(), device, !record.published.is_empty())?;
+    plug(record, links, &mut inside, namespace.as_fd(), device)?;
     server.map_or(Ok(()), |it| it.wait())
 }
 
@@ -400,7 +403,7 @@ pub fn attach_from_hook(words: &[String]) -> Result<()> {
     let (mut links, mut inside) = (Links::here()?, Links::inside(namespace.as_fd())?);
     inside.up("lo")?;
     for device in &record.devices {
-        plug(&mut links, &mut inside, namespace.as_fd(), device, !record.published.is_empty())?;
+        plug(&record, &mut links, &mut inside, namespace.as_fd(), device)?;
     }
     Ok(())
 }
@@ -409,7 +412,7 @@ pub fn attach_from_hook(words: &[String]) -> Result<()> {
 /// socket, and the container the packets.
 pub fn hold_again(run_dir: &Path, monitor: &OwnedFd) -> Result<()> {
     let Some(record) = Record::read(run_dir)? else { return Ok(()) };
-    let sockets = ports::hold_again(&record.published);
+    let sockets = ports::hold_again(record.ports());
     let fds: Vec<BorrowedFd<'_>> = [monitor.as_fd()].into_iter().chain(sockets.iter().map(AsFd::as_fd)).collect();
     talk::hand_over(monitor, &fds)
 }

@@ -28,25 +28,37 @@ pub fn mtu(settings: &Settings) -> Option<u32> {
 
 /// Makes what is missing.
 pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: &Network) -> Result<()> {
+    let told = || format!("network {}", network.name);
+    let macvlan = network.settings.driver == Driver::Macvlan;
+    if !macvlan && links.find(&network.device)?.is_none() {
+        super::make::is_still_free(tool, &network.settings).with_context(told)?;
+    }
     // First the file: it tells whoever comes after a kill what there may be.
     let dir = run_dir_of(&networks_dir(tool), &network.id);
     if !dir.join(CONFIG).exists() {
         config(tool, network)?.write(&dir)?;
     }
-    let settings = &network.settings;
-    let mut make = || -> Result<()> {
-        if settings.driver == Driver::Macvlan {
-            return Ok(());
-        }
-        let addresses: Vec<_> = settings.subnets.iter().map(|it| (it.gateway, it.net.prefix_len())).collect();
-        // The rules first: not a moment without them.
+    if !macvlan {
+        // Before the bridge: not a moment without them.
         let rules = rules(network);
-        if !firewall.knows(&rules) && firewall.ensure(&[rules])? {
+        if !firewall.knows(&rules) && firewall.ensure(&[rules]).with_context(told)? {
             // Somebody had taken the table away, and with it the ports of those that run.
             let records = record::all(tool)?;
             let published: Vec<_> = records.iter().flat_map(|it| it.0.published.iter().cloned()).collect();
             firewall.publish(&published)?;
         }
+    }
+    devices(links, tool, network)
+}
+
+/// The bridge and what hangs on it, without the rules.
+pub fn devices(links: &mut Links, tool: &Tool, network: &Network) -> Result<()> {
+    let settings = &network.settings;
+    if settings.driver == Driver::Macvlan {
+        return Ok(());
+    }
+    let mut make = || -> Result<()> {
+        let addresses: Vec<_> = settings.subnets.iter().map(|it| (it.gateway, it.net.prefix_len())).collect();
         let mac = settings.subnets.first().map_or(Mac([2, 0, 0, 0, 0, 1]), |it| Mac::of(it.gateway));
         let made = links.bridge(&network.device, mtu(settings).unwrap_or(ETHERNET), mac.0, &addresses)?;
         if made {
@@ -54,7 +66,7 @@ pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: 
         }
         if settings.vxlan.is_some() {
             let bridge = links.find(&network.device)?.with_context(|| format!("{} is gone", network.device))?;
-            wide::ensure(tool, links, network, bridge.index, &dir)?;
+            wide::ensure(tool, links, network, bridge.index, &run_dir_of(&networks_dir(tool), &network.id))?;
         }
         if !settings.internal {
             let v4 = settings.subnets.iter().any(|it| it.net.addr().is_ipv4());

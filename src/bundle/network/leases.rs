@@ -144,9 +144,11 @@ fn any(db: &Transaction<'_>, (network, name): (&str, &str), subnet: &Subnet) -> 
     }
     let oldest: Option<(i64, Key)> = db
         .prepare_cached(
-            "SELECT sequence, address FROM given_back WHERE network = ?1 AND v6 = ?2 ORDER BY sequence LIMIT 1",
+            // Who asked for an address may have had one from before the range.
+            "SELECT sequence, address FROM given_back WHERE network = ?1 AND v6 = ?2 AND address >= ?3
+             ORDER BY sequence LIMIT 1",
         )?
-        .query_row(params![network, v6], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![network, v6, Key(first)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((sequence, key)) = oldest else {
         let count: i64 = db.query_row("SELECT count(*) FROM leases WHERE network = ?1", [network], |row| row.get(0))?;
@@ -272,6 +274,22 @@ INSERT INTO networks VALUES ('n');
         assert_eq!(take(&mut db, &subnet, "b", None).unwrap().to_string(), "10.0.0.2");
         remove(&db, "a");
         assert_eq!(take(&mut db, &subnet, "c", None).unwrap().to_string(), "10.0.0.3");
+    }
+
+    #[test]
+    fn what_was_asked_for_outside_of_the_range_stays_outside() {
+        let (mut db, mut subnet) = (open(), subnet("10.0.0.0/24"));
+        subnet.range = "10.0.0.8/30".parse().unwrap();
+        take(&mut db, &subnet, "first", None).unwrap();
+        take(&mut db, &subnet, "outside", Some("10.0.0.5")).unwrap();
+        remove(&db, "outside");
+        for id in ["b", "c", "d"] {
+            take(&mut db, &subnet, id, None).unwrap();
+        }
+        take(&mut db, &subnet, "e", None).unwrap_err();
+        take(&mut db, &subnet, "e", Some("10.0.0.5")).unwrap();
+        remove(&db, "first");
+        assert_eq!(take(&mut db, &subnet, "f", None).unwrap().to_string(), "10.0.0.8");
     }
 
     /// Against a model: a set of what is held.

@@ -1,17 +1,19 @@
 //! Changes of networks while containers run.
 
 use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use super::attach::{self, networks_dir, table};
-use super::firewall::Firewall;
+use super::firewall::{Firewall, Published};
 use super::host;
 use super::link::Links;
-use super::record::{self, Record};
+use super::record::{self, Device, Record};
 use super::rows::{self, Network};
+use super::settings::Driver;
 use super::wanted::Wanted;
 use super::wide;
 use crate::container::record::Container;
@@ -55,7 +57,8 @@ fn plug(tool: &Tool, network: &Network, container: &Container) -> Result<()> {
         let device = attach::device(container, endpoint, outward);
         record.devices.push(device.clone());
         record.write(run_dir)?;
-        attach::plug_live(record, &mut links, namespace, &device)
+        attach::plug_live(record, &mut links, namespace, &device)?;
+        if outward { lead_ports(record, run_dir, &device) } else { Ok(()) }
     })
 }
 
@@ -64,8 +67,22 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
     let store = tool.store()?;
     let runs = || Ok::<_, anyhow::Error>(settle::state(tool, container)?.is_some_and(|it| it.live()));
     if runs()? {
-        let unplugged = change(tool, container, |record, _, namespace| {
+        let unplugged = change(tool, container, |record, run_dir, namespace| {
             let Some(at) = record.devices.iter().position(|it| it.network == network.id) else { return Ok(()) };
+            let is_here = |it: IpAddr| record.devices[at].entry.addresses.contains(&it);
+            if let Some(port) = record.forwarded.iter().find(|it| is_here(it.to.ip())) {
+                bail!(
+                    "a process forwards {}/{} to its address there: `bundle stop {}` first, and start it again afterwards",
+                    port.listen,
+                    port.protocol,
+                    container.name
+                );
+            }
+            // First of all: the address may be another container's in a moment.
+            let (here, elsewhere): (Vec<_>, Vec<_>) = record.published.iter().cloned().partition(|it| is_here(it.to.ip()));
+            Firewall::open(&record.table)?.withdraw(&here)?;
+            record.published = elsewhere;
+            record.waiting.extend(here);
             let device = record.devices.remove(at);
             attach::unplug_live(record, &mut Links::here()?, namespace, &device)?;
             if !device.gateways.is_empty() {
@@ -78,6 +95,8 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
                     device.gateways = next.network.settings.subnets.iter().map(|it| it.gateway).collect();
                     let mut inside = Links::inside(namespace.as_fd())?;
                     device.gateways.iter().try_for_each(|it| inside.default_route(*it))?;
+                    let device = device.clone();
+                    lead_ports(record, run_dir, &device)?;
                 }
             }
             Ok(())
@@ -90,6 +109,22 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
     let was_in = store.write(|db| rows::leave(db, network, &container.id))?;
     wide::pay(tool, &container.id)?;
     Ok(was_in)
+}
+
+/// Has the ports that wait for it lead to a container's device.
+fn lead_ports(record: &mut Record, run_dir: &Path, to: &Device) -> Result<()> {
+    let mut led = Vec::new();
+    record.waiting.retain(|port| {
+        let address = to.entry.addresses.iter().find(|it| it.is_ipv4() == port.to.is_ipv4());
+        led.extend(address.map(|it| {
+            let to_port = SocketAddr::new(*it, port.to.port());
+            Published { to: to_port, bridge: to.bridge.clone(), ..port.clone() }
+        }));
+        address.is_none()
+    });
+    record.published.extend(led.iter().cloned());
+    record.write(run_dir)?;
+    Firewall::open(&record.table)?.publish(&led)
 }
 
 /// Changes what a running container has, and its files.
@@ -150,10 +185,11 @@ pub fn reload(tool: &Tool) -> Result<()> {
     let mut links = Links::here()?;
     let mut firewall = Firewall::open(&table(tool)?)?;
     let published: Vec<_> = records.iter().flat_map(|it| it.0.published.iter().cloned()).collect();
-    let rules: Vec<_> = used.iter().map(|it| host::rules(it)).collect();
+    let rules: Vec<_> =
+        used.iter().filter(|it| it.settings.driver != Driver::Macvlan).map(|it| host::rules(it)).collect();
     firewall.reload(&rules, &published)?;
     for network in used {
-        host::ensure(&mut links, &mut firewall, tool, network)?;
+        host::devices(&mut links, tool, network)?;
     }
     for (record, _) in &records {
         attach::plug_again(record, &mut links)?;

@@ -26,7 +26,8 @@ pub fn create(tool: &Tool, args: &Create) -> Result<Network> {
     // What is wrong here is found before other hosts hear of it.
     rows::may_be(store.db(), &args.name, &settings)?;
     wide::create(tool, &args.name, &mut settings).with_context(|| format!("network {}", args.name))?;
-    store.write(|db| rows::create(db, &args.name, &settings))
+    let device = usual_device(tool, &args.name)?;
+    store.write(|db| rows::create(db, &args.name, device, &settings))
 }
 
 /// The network that containers are in where nobody names one.
@@ -46,8 +47,13 @@ pub fn usual(tool: &Tool) -> Result<Network> {
         let subnet = subnet.with_context(|| {
             format!("network {USUAL}: no private subnet is free here: `bundle network create --subnet … {USUAL}`")
         })?;
-        rows::create(db, USUAL, &settings::usual(settings::subnet(subnet, None, None)?))
+        rows::create(db, USUAL, usual_device(tool, USUAL)?, &settings::usual(settings::subnet(subnet, None, None)?))
     })
+}
+
+/// The device of the usual network has a name that people know; another store on this machine has another one.
+fn usual_device(tool: &Tool, name: &str) -> Result<Option<&'static str>> {
+    Ok((name == USUAL && attach::table(tool)? == attach::TABLE).then_some("bundle0"))
 }
 
 /// Where the host sends packets, and by which device; not by those of our own networks.
@@ -85,6 +91,20 @@ fn not_the_hosts(settings: &Settings, routes: &[(IpNet, String)]) -> Result<()> 
     Ok(())
 }
 
+/// Whether a network's addresses have not become somebody else's since it was made: its devices would take packets
+/// from him, or he from them. A wider route is none's loss: the narrower one counts.
+pub fn is_still_free(tool: &Tool, settings: &Settings) -> Result<()> {
+    let routes = routes(tool)?;
+    for subnet in settings.subnets.iter().map(|it| it.net) {
+        if let Some((net, device)) = routes.iter().find(|it| subnet.contains(&it.0)) {
+            bail!(
+                "the host reaches {net} by {device} now, which is within its subnet {subnet}: end that, or make the network anew with another subnet"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random bytes")?;
@@ -96,13 +116,12 @@ pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
     let dir = attach::networks_dir(tool);
     for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
         let Some(config) = host::Config::read(&entry.path())? else { continue };
         // Other stores have their networks here too.
         if config.store != store.root() {
             continue;
         }
-        if rows::look_up(store.db(), &name)?.is_some() {
+        if rows::look_up(store.db(), &config.id)?.is_some() {
             if let Err(error) = names::restart_if_dead(&entry.path()) {
                 crate::complain(&error.context(format!("the names of network {}", config.name)));
             }

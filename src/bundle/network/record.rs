@@ -32,6 +32,9 @@ pub struct Record {
     pub devices: Vec<Device>,
     /// Ports that the kernel forwards.
     pub published: Vec<Published>,
+    /// Ports that would be published, were the container in a network that leads out: it has left the last one.
+    #[serde(default)]
+    pub waiting: Vec<Published>,
     /// Ports that a process forwards.
     #[serde(default)]
     pub forwarded: Vec<Forwarded>,
@@ -124,6 +127,11 @@ impl Record {
     pub fn remove(run_dir: &Path) -> Result<()> {
         std::fs::remove_file(run_dir.join(FILE))
             .with_context(|| format!("removing the record below {}", run_dir.display()))
+    }
+
+    /// The ports whose sockets of the host are kept for the firewall.
+    pub fn ports(&self) -> impl Iterator<Item = &Published> {
+        self.published.iter().chain(&self.waiting)
     }
 
     /// The directory of a network's run-time files.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::leases;
 use super::mac::Mac;
 use super::settings::{self, Settings};
-use super::wanted::{USUAL, Wanted};
+use super::wanted::Wanted;
 use super::wide;
 
 /// The tables, before those of [`leases`].
@@ -129,12 +129,12 @@ pub fn may_be(db: &Connection, name: &str, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Makes one.
-pub fn create(db: &Transaction<'_>, name: &str, settings: &Settings) -> Result<Network> {
+/// Makes one, with a device of this name or of one of its own.
+pub fn create(db: &Transaction<'_>, name: &str, device: Option<&str>, settings: &Settings) -> Result<Network> {
     may_be(db, name, settings)?;
     let id = crate::container::random_id()?;
     // The kernel's names of devices have up to 15 letters.
-    let device = if name == USUAL { "bundle0".to_owned() } else { format!("br-{}", &id[..12]) };
+    let device = device.map_or_else(|| format!("br-{}", &id[..12]), str::to_owned);
     let network = Network {
         device,
         name: name.to_owned(),
@@ -281,7 +281,20 @@ pub fn join(
             None => addresses.push(leases::lease(db, (&network.id, &network.name), subnet, container, wanted)?),
         }
     }
-    Ok(Endpoint { network: network.clone(), position, wanted: wanted.clone(), addresses })
+    let endpoint = Endpoint { network: network.clone(), position, wanted: wanted.clone(), addresses };
+    match wanted.mac {
+        Some(mac)
+            if network.settings.is_made_of_an_address(mac)
+                && Some(mac) != endpoint.addresses.first().map(|it| Mac::of(*it)) =>
+        {
+            bail!(
+                "--mac-address {mac}: it belongs to another address of network {}: take one that does not begin with {}",
+                network.name,
+                &mac.to_string()[..5]
+            )
+        }
+        _ => Ok(endpoint),
+    }
 }
 
 /// Two devices with one Ethernet address on a bridge would take each other's packets.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::mac::Mac;
 use crate::cli::network::Create;
 use crate::container::units;
 
@@ -121,6 +122,15 @@ impl Settings {
     /// The subnet that an address is of.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&Subnet> {
         self.subnets.iter().find(|it| it.net.contains(&address))
+    }
+
+    /// Whether an Ethernet address is the one of a container here that asks for none, or of the bridge.
+    pub fn is_made_of_an_address(&self, mac: Mac) -> bool {
+        self.subnets.first().is_some_and(|it| match (mac.0, it.net) {
+            ([2, 0x42, a, b, c, d], IpNet::V4(net)) => net.contains(&Ipv4Addr::new(a, b, c, d)),
+            ([2, 0x46, ..], IpNet::V6(_)) => true,
+            _ => false,
+        })
     }
 
     /// Whether containers have addresses of this family.

@@ -190,6 +190,9 @@ pub fn rules() -> Vec<Rule> {
     // `route_localnet` of bridges has the kernel route these.
     let loopback: &[Part] = &[Of(V4), FirstByteTo, Is(vec![127])];
     rule("limits", "the host's loopback addresses are not for containers", &[&from("bridges"), loopback, &[Drop]]);
+    // The same switch has the kernel take packets that say they come from there.
+    let own: &[Part] = &[Of(V4), FirstByteFrom, Is(vec![127])];
+    rule("limits", "nor do containers speak from one", &[&from("bridges"), own, &[Drop]]);
     rule("limits", "connections have been let in", &[&[Known, Accept]]);
     for (family, [limited, any, sources, _, _, _, _]) in families() {
         rule(
@@ -231,7 +234,6 @@ pub fn rules() -> Vec<Rule> {
         rule("leaving", "a published port of the own network", &[within, &[Translated, Masquerade]]);
         rule("leaving", "within a network", &[within, &[Accept]]);
     }
-    let own: &[Part] = &[Of(V4), FirstByteFrom, Is(vec![127])];
     rule("leaving", "from the host's loopback address", &[&to("bridges"), own, &[Masquerade]]);
     rule("leaving", "between networks", &[&to("bridges"), &[Accept]]);
     for (family, [_, _, _, _, _, _, masquerade]) in families() {

@@ -1,5 +1,6 @@
 //! The rules, with real packets.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -108,6 +109,20 @@ fn what_must_not_be_reached() {
                 assert_eq!(from.who(protocol, to), "nothing", "{who} {protocol} {to}");
             }
         }
+    }
+}
+
+/// Programs of the host trust whoever speaks from its own addresses.
+#[test]
+fn nobody_speaks_from_the_hosts_loopback() {
+    let mut bed = Bed::new();
+    open(&bed).ensure(&bed.networks).unwrap();
+    let program = bed.host.run(|| UdpSocket::bind("10.88.0.1:9999")).unwrap();
+    program.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    bed.b.sh("echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; ip addr del 127.0.0.1/8 dev lo; ip addr add 127.0.0.2/32 dev eth0");
+    for (from, heard) in [("10.88.0.3:0", true), ("127.0.0.2:0", false)] {
+        bed.b.run(|| UdpSocket::bind(from).and_then(|it| it.send_to(b"hello", "10.88.0.1:9999"))).unwrap();
+        assert_eq!(program.recv(&mut [0; 9]).is_ok(), heard, "{from}");
     }
 }
 

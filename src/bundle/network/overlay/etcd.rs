@@ -146,6 +146,10 @@ impl Client {
                 revision = number(&answer["header"]["revision"]);
             }
             let page = pairs_of(&answer)?;
+            // What is asked for is all that is taken, and each page goes on behind the last.
+            if let Some(it) = page.iter().find(|it| !it.key.starts_with(prefix) || it.key.as_bytes() < &from[..]) {
+                bail!("etcd: asked for keys of {prefix}, it tells of {:?}", it.key);
+            }
             let last = page.last().map(|it| it.key.clone());
             pairs.extend(page);
             match last {

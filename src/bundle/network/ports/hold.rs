@@ -93,12 +93,12 @@ pub fn hold(wanted: &[Publish], families: Families) -> Result<Vec<Held>> {
 }
 
 /// What a container has published, for another monitor of it to hold. Whatever somebody has taken meanwhile is left out.
-pub fn hold_again(published: &[Published]) -> Vec<OwnedFd> {
+pub fn hold_again<'a>(published: impl Iterator<Item = &'a Published>) -> Vec<OwnedFd> {
     let host = |it: &Published| {
         let all = if it.to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
         SocketAddr::new(it.host.unwrap_or(all), it.port)
     };
-    published.iter().filter_map(|it| bound(it.protocol, host(it)).ok()).map(|it| it.1).collect()
+    published.filter_map(|it| bound(it.protocol, host(it)).ok()).map(|it| it.1).collect()
 }
 
 /// The host's addresses of one port.
