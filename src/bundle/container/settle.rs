@@ -123,9 +123,9 @@ pub fn sweep(tool: &Tool) -> Result<()> {
     // Another store's containers have their directories here too.
     for name in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
         if let Some(name) = name.file_name().to_str()
-            && let Ok(Some(container)) = record::look_up(store, name)
+            && let Ok(Some(id)) = record::of_run_dir(store, name)
         {
-            ids.push(container.id);
+            ids.push(id);
         }
     }
     ids.extend(record::to_be_removed(store)?);

@@ -43,6 +43,12 @@ pub use layers::{Layer, NewLayer};
 /// The version of the tables that this program writes (`PRAGMA user_version`).
 const VERSION: i64 = 3;
 
+/// How long others' transactions are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many pages the journal may have.
+const JOURNAL_PAGES: u32 = 50;
+
 const TABLES: &str = "
 CREATE TABLE blobs(digest TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 -- An image of one platform. `digest` is its manifest's; `config` is the id that people are shown;
@@ -120,7 +126,7 @@ impl Store {
             Err(error) => return Err(error).with_context(what),
         };
         let db = Connection::open(root.join("bundle.db")).with_context(what)?;
-        db.busy_timeout(Duration::from_secs(30))?;
+        db.busy_timeout(PATIENCE)?;
         db.pragma_update(None, "foreign_keys", true)?;
         let store = Self { root: root.to_owned(), dir, db };
         store.prepare().with_context(what)?;
@@ -172,7 +178,7 @@ impl Store {
         self.db.pragma_update(None, "synchronous", "normal")?;
         // A short journal stays for the next command, which reads it through: quicker than three waits for the disk
         // at each command's end.
-        self.db.pragma_update(None, "wal_autocheckpoint", 50)?;
+        self.db.pragma_update(None, "wal_autocheckpoint", JOURNAL_PAGES)?;
         self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.recover()
     }
@@ -206,12 +212,25 @@ impl Store {
         &self.db
     }
 
+    /// What SQLite has copied from the journal into the database is overwritten only by the process that has copied it,
+    /// and most commands end then. Without this each would read, and copy, a longer journal than the one before.
+    fn shorten_journal(&self) {
+        let length = std::fs::metadata(self.root.join("bundle.db-wal")).map_or(0, |it| it.len());
+        if length > u64::from(JOURNAL_PAGES) * 4120 {
+            // Nobody is waited for who reads it just now: the next command finds it as long.
+            let _ = self.db.busy_timeout(Duration::ZERO);
+            let _ = self.db.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()));
+            let _ = self.db.busy_timeout(PATIENCE);
+        }
+    }
+
     /// Does something in one transaction that may write; it is undone where `what` fails.
     pub fn write<T>(&self, what: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)
             .context("the store's database is held by another bundle for more than 30 s")?;
         let result = what(&transaction)?;
         transaction.commit().context("writing the store's database")?;
+        self.shorten_journal();
         Ok(result)
     }
 
