@@ -34,6 +34,7 @@ use crate::container::log::{Limits, Stream, Writer};
 use crate::container::remove::Removal;
 use crate::container::runtime::Runtime;
 use crate::container::state::{Process, State};
+use crate::network::firewall::Firewall;
 use clients::Client;
 use health::Checker;
 use oom::Oom;
@@ -104,6 +105,8 @@ struct Monitor {
     buffer: Box<[u8]>,
     #[allow(dead_code)]
     lock: File,
+    /// By what published ports were withdrawn.
+    released: Option<Firewall>,
 }
 
 /// The monitor's life.
@@ -153,6 +156,7 @@ pub fn run(words: &[String]) -> Result<()> {
         listener: None,
         buffer,
         lock,
+        released: None,
         plan,
         dir,
         runtime,
@@ -160,6 +164,11 @@ pub fn run(words: &[String]) -> Result<()> {
     let done = monitor.live();
     if let Err(error) = &done {
         monitor.give_up(error);
+    }
+    if let Some(firewall) = monitor.released.take() {
+        // Our clients have heard of the end, and the container is free: nobody waits for what is left.
+        drop(monitor);
+        firewall.close_later();
     }
     done
 }

@@ -239,10 +239,10 @@ impl Monitor {
             }
         }
         self.clients.clear();
-        drop(released);
-        if networks && attach::detach(&self.plan.run_dir).is_ok() {
+        if networks && released.is_ok() && attach::finish(&self.plan.run_dir).is_ok() {
             runtime::remove_run_dir(&self.plan.run_dir);
         }
+        self.released = released.ok().flatten();
     }
 
     /// Something that we count on is not there: nothing may stay half done.

@@ -7,7 +7,7 @@
 //!          ─► ports ─► names, name server
 //! finish   the name server answers; the monitor gets the descriptors
 //! release  names ─► ports; the devices carry nothing any more
-//! detach   the devices ─► record
+//! finish   the devices ─► record
 //! ```
 
 use std::fs::File;
@@ -444,8 +444,7 @@ fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
 
 /// The first part of the end: nobody is sent to the container any more, then nobody gets there. What is gone is fine.
 ///
-/// What is returned is to be dropped when nobody waits for us any more: the kernel lets a socket of the firewall close
-/// only when it has destroyed what was removed by it, an RCU grace period later (10 ms and more).
+/// What is returned was needed for it, and is better closed when nobody waits for us: [`Firewall::close_later`].
 pub fn release(run_dir: &Path) -> Result<Option<Firewall>> {
     if !run_dir.join(record::FILE).exists() {
         return Ok(None);
@@ -470,18 +469,23 @@ fn release_it(record: &Record) -> Result<Option<Firewall>> {
     Ok(firewall)
 }
 
-/// All of it: the devices too, which takes the kernel some milliseconds. They would go with the namespace, but that one
-/// stays as long as a connection that has not come to its end.
-pub fn detach(run_dir: &Path) -> Result<()> {
+/// The second part: the devices, which takes the kernel some milliseconds. They would go with the namespace, but that
+/// one stays as long as a connection that has not come to its end.
+pub fn finish(run_dir: &Path) -> Result<()> {
     if !run_dir.join(record::FILE).exists() {
         return Ok(());
     }
     let _lock = record::lock(run_dir)?;
     let Some(record) = Record::read(run_dir)? else { return Ok(()) };
-    let _firewall = release_it(&record)?;
     let mut links = Links::here()?;
     record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.remove(&it.host))?;
     Record::remove(run_dir)
+}
+
+/// Both.
+pub fn detach(run_dir: &Path) -> Result<()> {
+    let _released = release(run_dir)?;
+    finish(run_dir)
 }
 
 /// Takes a container's name away; with the last one its network's server ends.

@@ -79,7 +79,8 @@ pub fn disconnect(tool: &Tool, network: &Network, container: &Container) -> Resu
                 );
             }
             // First of all: the address may be another container's in a moment.
-            let (here, elsewhere): (Vec<_>, Vec<_>) = record.published.iter().cloned().partition(|it| is_here(it.to.ip()));
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                record.published.iter().cloned().partition(|it| is_here(it.to.ip()));
             Firewall::open(&record.table)?.withdraw(&here)?;
             record.published = elsewhere;
             record.waiting.extend(here);

@@ -13,6 +13,7 @@ mod tests;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::io::Errno;
@@ -94,6 +95,8 @@ impl std::fmt::Display for Published {
     }
 }
 
+/// How long the kernel mostly takes to destroy what was removed.
+const DESTROYED: Duration = Duration::from_millis(40);
 /// How often a change is tried again that others' changes came between.
 const TRIES: usize = 64;
 
@@ -109,6 +112,12 @@ impl Firewall {
     pub fn open(table: &str) -> Result<Self> {
         let socket = Socket::netfilter().map_err(missing).context("opening the kernel's firewall")?;
         Ok(Self { socket, links: Links::here()?, table: table.into() })
+    }
+
+    /// Closes the socket when what was removed by it is destroyed. Before, the kernel would wait for that (RCU, about
+    /// 10 ms), and anybody who changes rules of this machine for us (`nft_rcv_nl_event`, under the `commit_mutex`).
+    pub fn close_later(self) {
+        std::thread::sleep(DESTROYED);
     }
 
     /// Makes sure that the table is whole and knows these networks; others that it knows stay. Whether it had to be

@@ -189,7 +189,8 @@ pub fn rules() -> Vec<Rule> {
     rule("limits", "the host itself may ask for everything", &[&[In(0), Is(name_bytes("lo")), Accept]]);
     // `route_localnet` of bridges has the kernel route these.
     let loopback: &[Part] = &[Of(V4), FirstByteTo, Is(vec![127])];
-    rule("limits", "the host's loopback addresses are not for containers", &[&from("bridges"), loopback, &[Drop]]);
+    // Most packets end the rule before it looks into the set.
+    rule("limits", "the host's loopback addresses are not for containers", &[loopback, &from("bridges"), &[Drop]]);
     // The same switch has the kernel take packets that say they come from there.
     let own: &[Part] = &[Of(V4), FirstByteFrom, Is(vec![127])];
     rule("limits", "nor do containers speak from one", &[&from("bridges"), own, &[Drop]]);
