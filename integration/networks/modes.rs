@@ -6,6 +6,8 @@ use crate::bed::{Host, Namespace, until};
 fn the_usual_network_is_made_at_its_first_use() {
     let host = Host::new("usual");
     assert_eq!(host.run(&["network", "ls", "-q"]).ok().out, "");
+    // A new namespace has what the machine has.
+    host.net.sh("echo 0 > /proc/sys/net/ipv4/ip_forward");
     let done = host.run(&["run", "--rm", "it", "sh", "-c", "ip -4 addr show eth0; ip route; cat /etc/hosts"]).ok();
     assert!(done.out.contains("inet 10.80.0.2/16"), "{}", done.out);
     assert!(done.out.contains("default via 10.80.0.1 dev eth0"), "{}", done.out);
