@@ -114,3 +114,29 @@ END"#
     host.run(&["rm", "-f", "plain", "open", "joined"]).ok();
     host.is_clean();
 }
+
+/// It has the port for itself: whoever starts something at the moment when its container has ended gets it.
+#[test]
+fn a_forwarder_ends_with_its_container_and_comes_back_where_it_was_killed() {
+    let host = Host::new("forwarder");
+    host.web("web", &["-p", "8080:80,via=proxy"]);
+    for _ in 0..20 {
+        host.run(&["restart", "-t", "0", "web"]).ok();
+    }
+    for _ in 0..10 {
+        host.run(&["run", "--rm", "-p", "8081:80,via=proxy", "it", "true"]).ok();
+    }
+    until("it answers", || asks(&host.net, "127.0.0.1:8080", "web"));
+    let comm = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let forwarders = || {
+        host.servers().into_iter().filter(|it| comm(it).windows(9).any(|it| it == b"\0forward\0")).collect::<Vec<_>>()
+    };
+    let [forwarder] = forwarders()[..] else { panic!("{:?}", forwarders()) };
+    crate::bed::kill("KILL", forwarder);
+    until("it is gone", || forwarders().is_empty());
+    assert!(!host.net.does("curl -s -m 1 http://127.0.0.1:8080/"));
+    host.run(&["network", "reload"]).ok();
+    assert!(asks(&host.net, "127.0.0.1:8080", "web"));
+    host.run(&["rm", "-f", "web"]).ok();
+    host.is_clean();
+}

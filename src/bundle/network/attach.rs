@@ -136,8 +136,7 @@ impl Joining {
         let forwarded: Vec<_> =
             self.held.iter().filter(|it| it.proxy).zip(self.record.forwarded.iter().map(|it| it.to.ip())).collect();
         if !forwarded.is_empty() {
-            // It ends with the record, whoever removes that.
-            proxy::start(&run_dir.join(record::FILE), &forwarded)?;
+            proxy::start(run_dir, &forwarded)?;
         }
         Ok(())
     }
@@ -175,8 +174,9 @@ impl Joining {
         // Where there is no namespace, something else stands in its place: the first is never a port.
         let namespace = self.namespace.as_ref().map_or(monitor.as_fd(), AsFd::as_fd);
         if !self.is_alone() {
-            let fds: Vec<BorrowedFd<'_>> =
-                [namespace].into_iter().chain(self.held.iter().map(|it| it.socket.as_fd())).collect();
+            // The others are the forwarding process's.
+            let sockets = self.held.iter().filter(|it| !it.proxy).map(|it| it.socket.as_fd());
+            let fds: Vec<BorrowedFd<'_>> = [namespace].into_iter().chain(sockets).collect();
             talk::hand_over(monitor, &fds)?;
         }
         Ok(())
@@ -417,6 +417,22 @@ pub fn hold_again(run_dir: &Path, monitor: &OwnedFd) -> Result<()> {
     talk::hand_over(monitor, &fds)
 }
 
+/// Forwards ports anew whose process was killed. What somebody else has by now is his.
+pub fn forward_again(run_dir: &Path) -> Result<()> {
+    let _lock = record::lock(run_dir)?;
+    let Some(record) = Record::read(run_dir)? else { return Ok(()) };
+    let held: Vec<(Held, IpAddr)> = record
+        .forwarded
+        .iter()
+        .filter_map(|it| Some((ports::hold_forwarded(it.protocol, it.listen, it.to.port(), &it.sources)?, it.to.ip())))
+        .collect();
+    // Else a command is just starting it, or has ended it.
+    if held.is_empty() || !proxy::is_killed(run_dir)? {
+        return Ok(());
+    }
+    proxy::start(run_dir, &held.iter().map(|it| (&it.0, it.1)).collect::<Vec<_>>())
+}
+
 /// Where a program of the host has port 53 of all addresses, a network's name server is at another one, and rules lead
 /// there.
 fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
@@ -450,16 +466,18 @@ pub fn release(run_dir: &Path) -> Result<Option<Firewall>> {
         return Ok(None);
     }
     let _lock = record::lock(run_dir)?;
-    Record::read(run_dir)?.map_or(Ok(None), |it| release_it(&it))
+    Record::read(run_dir)?.map_or(Ok(None), |it| release_it(run_dir, &it))
 }
 
-fn release_it(record: &Record) -> Result<Option<Firewall>> {
+fn release_it(run_dir: &Path, record: &Record) -> Result<Option<Firewall>> {
     for device in &record.devices {
         withdraw(record, device);
     }
     if let Some(attached) = &record.cni {
         attached.delete(&record.container)?;
     }
+    // Who hears of the end may want the port.
+    proxy::end(run_dir)?;
     let mut firewall = None;
     if !record.published.is_empty() {
         firewall.insert(Firewall::open(&record.table)?).withdraw(&record.published)?;

@@ -5,10 +5,11 @@ use ipnet::IpNet;
 
 use super::firewall::Firewall;
 use super::link::Links;
+use super::record::Record;
 use super::rows::{self, Network};
 use super::settings::{self, Missing, Settings};
 use super::wanted::USUAL;
-use super::{attach, host, names, wide};
+use super::{attach, host, names, proxy, wide};
 use crate::cli::network::Create;
 use crate::tool::Tool;
 
@@ -111,9 +112,20 @@ fn random() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Removes what a killed `network rm` has left on the host, and puts name servers back that were killed.
+/// Removes what a killed `network rm` has left on the host, and puts name servers and forwarders back that were killed.
 pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
+    let table = attach::table(tool)?;
+    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
+        let run_dir = entry.path();
+        // Another store's may be in another network namespace.
+        if proxy::is_killed(&run_dir)?
+            && Record::read(&run_dir)?.is_some_and(|it| it.table == table)
+            && let Err(error) = attach::forward_again(&run_dir)
+        {
+            crate::complain(&error.context("published ports that a process forwards"));
+        }
+    }
     let dir = attach::networks_dir(tool);
     for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
         let Some(config) = host::Config::read(&entry.path())? else { continue };
@@ -126,7 +138,7 @@ pub fn sweep(tool: &Tool) -> Result<()> {
                 crate::complain(&error.context(format!("the names of network {}", config.name)));
             }
         } else {
-            let mut firewall = Firewall::open(&attach::table(tool)?)?;
+            let mut firewall = Firewall::open(&table)?;
             host::remove(&mut Links::here()?, &mut firewall, &dir, &config.id, &config.bridge)
                 .with_context(|| format!("what is left of network {}", config.name))?;
         }

@@ -101,6 +101,12 @@ pub fn hold_again<'a>(published: impl Iterator<Item = &'a Published>) -> Vec<Own
     published.filter_map(|it| bound(it.protocol, host(it)).ok()).map(|it| it.1).collect()
 }
 
+/// A port that a process is to forward again, if it is free.
+pub fn hold_forwarded(protocol: Protocol, host: SocketAddr, container: u16, sources: &[(IpAddr, u8)]) -> Option<Held> {
+    let (host, socket) = bound(protocol, host).ok()?;
+    Some(Held { protocol, host, container, proxy: true, sources: sources.to_vec(), socket })
+}
+
 /// The host's addresses of one port.
 fn addresses(publish: &Publish, families: Families) -> Vec<IpAddr> {
     let all = [(families.v4, Ipv4Addr::UNSPECIFIED.into()), (families.v6, Ipv6Addr::UNSPECIFIED.into())];

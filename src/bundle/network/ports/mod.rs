@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::flags::Flags;
 
-pub use hold::{Families, Held, hold, hold_again};
+pub use hold::{Families, Held, hold, hold_again, hold_forwarded};
 pub use parse::{HostPorts, Publish, parse};
 
 /// All ports that the flags publish; `exposed` are those of the image.

@@ -3,7 +3,8 @@
 //! comes in hold, and it works where a packet's address cannot be changed (from `::1`, and between IPv4 and IPv6). The
 //! container sees the host as the client.
 //!
-//! It ends by SIGTERM, or when the container's run-time record is gone, and leaves nothing.
+//! A file in the container's run directory stands for it: it has that locked as long as it lives, and ends when it is
+//! gone, or by SIGTERM, and leaves nothing. The sockets are its alone: where it is killed, whoever asks is turned away.
 
 mod server;
 mod tcp;
@@ -15,12 +16,14 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::MemfdFlags;
-use rustix::io::FdFlags;
+use rustix::fs::{FlockOperation, MemfdFlags};
+use rustix::io::{Errno, FdFlags};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_reuseaddr};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -29,9 +32,16 @@ use super::firewall::Protocol;
 use super::ports::Held;
 use server::Server;
 
-/// The hidden word that it is called with, before the path of the container's run-time record. The plan comes on
-/// standard input.
+/// Its file in the container's run directory.
+const FILE: &str = "forward";
+
+/// The hidden word that it is called with, before the path of its file. The plan comes on standard input; the standard
+/// output is the file, locked.
 pub const WORD: &str = "forward";
+
+/// How long it may take to end, and how often we look.
+const PATIENCE: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_micros(300);
 
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 1024;
@@ -51,9 +61,42 @@ struct Port {
 }
 
 /// Starts the process for these ports, each with the container's address that it goes to. When this returns, they can
-/// be used. It ends when `record` is gone, which must be there already. Its process id.
-pub fn start(record: &Path, ports: &[(&Held, IpAddr)]) -> Result<u32> {
-    start_with(record, ports, Command::new("/proc/self/exe"))
+/// be used.
+pub fn start(run_dir: &Path, ports: &[(&Held, IpAddr)]) -> Result<()> {
+    let path = run_dir.join(FILE);
+    let open = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = open.with_context(|| format!("opening {}", path.display()))?;
+    ensure!(lock(&file)?, "a process that forwards ports of this container is there already");
+    let mut command = Command::new("/proc/self/exe");
+    command.stdout(file);
+    start_with(&path, ports, command).map(drop)
+}
+
+/// Whether there should be a process, and somebody has killed it.
+pub fn is_killed(run_dir: &Path) -> Result<bool> {
+    File::open(run_dir.join(FILE)).map_or(Ok(false), |it| lock(&it))
+}
+
+/// Has the process end, and waits until its ports are free. What is gone is fine.
+pub fn end(run_dir: &Path) -> Result<()> {
+    let path = run_dir.join(FILE);
+    let Ok(file) = File::open(&path) else { return Ok(()) };
+    std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    let end = Instant::now() + PATIENCE;
+    while !lock(&file)? {
+        ensure!(Instant::now() < end, "the process that forwards published ports does not end");
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+/// Locks its file, if it has not.
+fn lock(file: &File) -> Result<bool> {
+    match crate::store::retry(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error).context("locking the file of the process that forwards ports"),
+    }
 }
 
 fn start_with(record: &Path, ports: &[(&Held, IpAddr)], mut command: Command) -> Result<u32> {
@@ -77,7 +120,7 @@ fn start_with(record: &Path, ports: &[(&Held, IpAddr)], mut command: Command) ->
     let mut input = File::from(rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC).context("a file in memory")?);
     input.write_all(&serde_json::to_vec(&plan)?)?;
     input.rewind()?;
-    command.arg(WORD).arg(record).stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg(WORD).arg(record).stdin(input).stderr(Stdio::null());
     let hand_on = |flags: FdFlags| {
         ports.iter().try_for_each(|it| rustix::io::fcntl_setfd(&it.0.socket, flags)).context("handing on sockets")
     };

@@ -339,7 +339,7 @@ fn the_process_and_its_end() {
     let program = || {
         let mut program = Command::new("/proc/self/exe");
         program.args(["--exact", "--nocapture", "network::proxy::tests::the_process_and_its_end"]);
-        program.env("BUNDLE_TEST_FORWARD", "1");
+        program.env("BUNDLE_TEST_FORWARD", "1").stdout(std::process::Stdio::null());
         program
     };
     let ports: Vec<_> = held.iter().map(|it| (it, ip("10.88.0.2"))).collect();
