@@ -236,7 +236,7 @@ fn five_hundred_alive() {
     }
     let bed = Bed::new("crowd");
     sh(&format!(
-        "export BUNDLE_ROOT={} BUNDLE_RUNTIME={}; seq 1 500 | xargs -P 4 -I N {} run -d --name n-N it sleep 1000 >/dev/null",
+        "export BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={}; seq 1 500 | xargs -P 4 -I N {} run -d --name n-N it sleep 1000 >/dev/null",
         bed.0.text("store"),
         crate::harness::rt().display(),
         crate::harness::bundle().display()
@@ -261,7 +261,7 @@ fn a_store_that_cannot_be_written() {
     bed.run(&["create", "--name", "old", "it", "true"]).ok();
     let store = bed.0.text("store");
     let environment = format!(
-        "export BUNDLE_ROOT={store} BUNDLE_RUNTIME={}; bundle={}",
+        "export BUNDLE_NETWORK=none BUNDLE_ROOT={store} BUNDLE_RUNTIME={}; bundle={}",
         runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
         crate::harness::bundle().display()
     );
@@ -299,7 +299,7 @@ fn a_full_disk() {
     // A container fills the disk, goes on, ends with its own status; rm works, and gives the room back.
     let script = r"
         mount -t tmpfs -o size=24m none $DIR
-        export BUNDLE_ROOT=$DIR/store
+        export BUNDLE_NETWORK=none BUNDLE_ROOT=$DIR/store
         $bundle load -q -i $image >/dev/null
         $bundle run --name filler it sh -c 'dd if=/dev/zero of=/big bs=1M 2>/dev/null; echo filled; seq 1 20000 >&2; exit 7' 2>/dev/null
         echo status $?

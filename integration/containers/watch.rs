@@ -156,7 +156,7 @@ fn the_program_under_init_has_the_terminal() {
     std::fs::write(bed.0.path("script"), script).unwrap();
     let (store, rt, path) = (bed.0.text("store"), crate::harness::rt(), bed.0.text("script"));
     let out = sh(&format!(
-        "export BUNDLE_ROOT={store} BUNDLE_RUNTIME={}; (sleep 1; echo hello) | timeout 20 script -qec 'sh {path}' /dev/null",
+        "export BUNDLE_NETWORK=none BUNDLE_ROOT={store} BUNDLE_RUNTIME={}; (sleep 1; echo hello) | timeout 20 script -qec 'sh {path}' /dev/null",
         rt.display()
     ));
     assert!(out.contains("got hello"), "{out:?}");
