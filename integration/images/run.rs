@@ -171,7 +171,7 @@ fn streams_and_signals_pass_through() {
 
     // A terminal: `script` gives us one.
     let line = format!(
-        "BUNDLE_ROOT={} BUNDLE_RUNTIME={} script -qec '{} run --rm -it it sh -c \"test -t 0 && test -t 1 && echo terminal\"' /dev/null </dev/null",
+        "BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={} script -qec '{} run --rm -it it sh -c \"test -t 0 && test -t 1 && echo terminal\"' /dev/null </dev/null",
         place.text("store"),
         rt().display(),
         crate::harness::bundle().display()
