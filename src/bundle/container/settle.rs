@@ -119,13 +119,13 @@ fn wants_to_run(container: &Container, state: &State) -> bool {
 /// those that were to be removed, which hold names and volumes.
 pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
-    let mut ids = Vec::new();
-    // Another store's containers have their directories here too.
-    for name in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        if let Some(name) = name.file_name().to_str()
-            && let Ok(Some(id)) = record::of_run_dir(store, name)
-        {
-            ids.push(id);
+    let (mut ids, mut strangers) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        match name.to_str().map(|it| record::of_run_dir(store, it)) {
+            Some(Ok(Some(id))) => ids.push(id),
+            // Another store's containers have their directories here too.
+            _ => strangers.push(entry.path()),
         }
     }
     ids.extend(record::to_be_removed(store)?);
@@ -145,7 +145,7 @@ pub fn sweep(tool: &Tool) -> Result<()> {
         }
     }
     crate::network::make::sweep(tool)?;
-    crate::network::guest::sweep(tool)?;
+    crate::network::guest::sweep(tool, &strangers)?;
     crate::network::wide::pay_old(tool)
 }
 

@@ -109,37 +109,32 @@ fn leave(tool: &Tool, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes away what is left of those whom no row knows: guests whose runtime has called no hook at their end, containers
-/// with --rm whose monitor was killed in its last step.
-pub fn sweep(tool: &Tool) -> Result<()> {
+/// Takes away what is left in run directories that no container's row is of: of guests whose runtime has called no hook
+/// at their end, of containers with --rm whose monitor was killed in its last step.
+pub fn sweep(tool: &Tool, strangers: &[PathBuf]) -> Result<()> {
     let table = attach::table(tool)?;
-    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        if let Some(record) = Record::read(&entry.path())?.filter(|it| it.table == table)
-            && crate::container::record::by_id(tool.store()?, &record.container)?.is_none()
-            && !entry.path().join(FILE).exists()
-        {
-            attach::detach(&entry.path())?;
-            remove_run_dir(&entry.path());
-            continue;
+    for dir in strangers {
+        let guest = std::fs::read(dir.join(FILE)).ok().and_then(|it| serde_json::from_slice(&it).ok());
+        if let Some((store, process)) = guest {
+            let (store, process): (PathBuf, Process) = (store, process);
+            if !process.lives() && store == tool.store()?.root() {
+                leave(tool, &guest_of(tool, dir)?)?;
+            }
+        } else if Record::read(dir)?.is_some_and(|it| it.table == table) {
+            attach::detach(dir)?;
+            remove_run_dir(dir);
         }
-        let Ok(bytes) = std::fs::read(entry.path().join(FILE)) else { continue };
-        let Ok((store, process)) = serde_json::from_slice::<(PathBuf, Process)>(&bytes) else { continue };
-        if process.lives() || store != tool.store()?.root() {
-            continue;
-        }
-        let short = entry.file_name().to_string_lossy().into_owned();
-        let id = guest_of(tool, &entry.path(), &short)?;
-        leave(tool, &id)?;
     }
     Ok(())
 }
 
 /// The whole id of a guest with this run directory. Where nothing was made yet, the directory's name is as good.
-fn guest_of(tool: &Tool, dir: &Path, short: &str) -> Result<String> {
+fn guest_of(tool: &Tool, dir: &Path) -> Result<String> {
     if let Some(record) = Record::read(dir)? {
         return Ok(record.container);
     }
+    let short = dir.file_name().unwrap_or_default().to_string_lossy();
     let sql = "SELECT container FROM endpoints WHERE container >= ?1 AND container < ?1 || 'g' LIMIT 1";
-    let found = tool.store()?.db().query_row(sql, [short], |row| row.get(0));
+    let found = tool.store()?.db().query_row(sql, [&short], |row| row.get(0));
     Ok(found.unwrap_or_else(|_| format!("{short}{short}")))
 }
