@@ -420,7 +420,7 @@ pub fn hold_again(run_dir: &Path, monitor: &OwnedFd) -> Result<()> {
 /// Forwards ports anew whose process was killed. What somebody else has by now is his.
 pub fn forward_again(run_dir: &Path) -> Result<()> {
     let _lock = record::lock(run_dir)?;
-    let Some(record) = Record::read(run_dir)? else { return Ok(()) };
+    let Some(record) = Record::read(run_dir)?.filter(|it| !it.ended) else { return Ok(()) };
     let held: Vec<(Held, IpAddr)> = record
         .forwarded
         .iter()
@@ -466,7 +466,12 @@ pub fn release(run_dir: &Path) -> Result<Option<Firewall>> {
         return Ok(None);
     }
     let _lock = record::lock(run_dir)?;
-    Record::read(run_dir)?.map_or(Ok(None), |it| release_it(run_dir, &it))
+    let Some(mut record) = Record::read(run_dir)?.filter(|it| !it.ended) else { return Ok(None) };
+    let released = release_it(run_dir, &record)?;
+    // Or a reload that comes now would put back what has just been taken away.
+    record.ended = true;
+    record.write(run_dir)?;
+    Ok(released)
 }
 
 fn release_it(run_dir: &Path, record: &Record) -> Result<Option<Firewall>> {

@@ -142,6 +142,9 @@ fn change(
         networks: networks_dir(tool),
         ..Record::default()
     });
+    if record.ended {
+        bail!("container {} has just ended", container.name);
+    }
     let pid = exec::pid_of(tool, container)?;
     let namespace = File::open(format!("/proc/{pid}/ns/net")).context("the container's network namespace")?;
     let done = what(&mut record, &run_dir, &namespace);
@@ -163,7 +166,7 @@ pub fn rename(tool: &Tool, container: &Container, name: &str) -> Result<()> {
         return Ok(());
     }
     let _lock = record::lock(&run_dir)?;
-    let Some(mut record) = Record::read(&run_dir)? else { return Ok(()) };
+    let Some(mut record) = Record::read(&run_dir)?.filter(|it| !it.ended) else { return Ok(()) };
     for device in &mut record.devices {
         for it in device.entry.names.iter_mut().filter(|it| **it == container.name) {
             name.clone_into(it);

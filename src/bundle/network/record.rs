@@ -38,6 +38,9 @@ pub struct Record {
     /// Ports that a process forwards.
     #[serde(default)]
     pub forwarded: Vec<Forwarded>,
+    /// Nobody gets to the container any more: only its devices are left.
+    #[serde(default)]
+    pub ended: bool,
     /// What plugins have made in our place.
     #[serde(default)]
     pub cni: Option<Attached>,
@@ -158,7 +161,7 @@ pub fn all(tool: &Tool) -> Result<Vec<(Record, File)>> {
         if Record::read(&dir)?.is_some_and(|it| it.table == table) {
             let Ok(lock) = lock(&dir) else { continue };
             // As it is now.
-            records.extend(Record::read(&dir)?.map(|it| (it, lock)));
+            records.extend(Record::read(&dir)?.filter(|it| !it.ended).map(|it| (it, lock)));
         }
     }
     Ok(records)
