@@ -115,7 +115,7 @@ fn what_must_not_be_reached() {
 /// Programs of the host trust whoever speaks from its own addresses.
 #[test]
 fn nobody_speaks_from_the_hosts_loopback() {
-    let mut bed = Bed::new();
+    let bed = Bed::new();
     open(&bed).ensure(&bed.networks).unwrap();
     let program = bed.host.run(|| UdpSocket::bind("10.88.0.1:9999")).unwrap();
     program.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
