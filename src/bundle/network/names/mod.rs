@@ -15,8 +15,8 @@ mod forward;
 mod listen;
 mod network;
 mod place;
-mod prefix;
 mod resolv;
+mod reverse;
 mod server;
 mod start;
 mod tcp;
@@ -31,7 +31,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use network::{THERE, read};
 #[cfg(test)]
 pub(in crate::network) use start::serve;
-#[allow(unused_imports)] // until a command that sweeps restarts servers
 pub use start::{Starting, WORD, ensure, port, restart_if_dead, run};
 
 /// How many lines are logged in a server's life: files that cannot be read may be as many as somebody likes.

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-
-use super::prefix::Prefix;
 
 /// The largest file that is read, in bytes.
 const MOST_FILE: u64 = 64 << 10;
@@ -34,7 +33,7 @@ pub struct Config {
     pub domain: Option<String>,
     /// Its subnets: questions about their addresses are not sent to others.
     #[serde(default)]
-    pub subnets: Vec<Prefix>,
+    pub subnets: Vec<IpNet>,
 }
 
 /// A container's file.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::data::Networks;
 use super::network::{HERE, Network};
-use super::prefix::Prefix;
+use super::reverse;
 use super::wire::Query;
 
 /// How often a link may lead to a link.
@@ -58,8 +60,8 @@ pub fn find(networks: &mut Networks, asker: &Asker, query: &Query) -> Found {
     }
     let internal = views.iter().all(|it| it.config.internal);
     let servers = views.iter().find_map(|it| it.record(member?)?.servers.clone()).unwrap_or_default();
-    let ours = |it: &Prefix| networks.all().any(|network| network.config.subnets.iter().any(|subnet| subnet.holds(it)));
-    if text.as_deref().and_then(Prefix::of_name).is_some_and(|it| ours(&it)) {
+    let ours = |it: &IpNet| networks.all().any(|network| network.config.subnets.iter().any(|net| net.contains(it)));
+    if text.as_deref().and_then(reverse::subnet_of).is_some_and(|it| ours(&it)) {
         return Found::Nobody;
     }
     if internal { Found::Internal } else { Found::Elsewhere(servers) }
@@ -67,7 +69,7 @@ pub fn find(networks: &mut Networks, asker: &Asker, query: &Query) -> Found {
 
 /// What the asker's networks know.
 fn within(views: &[&Network], member: Option<&str>, name: &str) -> Option<Found> {
-    if let Some(address) = Prefix::of_name(name).and_then(|it| it.whole()) {
+    if let Some(address) = reverse::address_of(name) {
         let told = |it: &&Network| {
             let name = it.record(it.member(address)?)?.names.first()?.clone();
             Some(it.config.domain.as_ref().map_or(name.clone(), |domain| format!("{name}.{domain}")))
