@@ -118,6 +118,7 @@ impl Firewall {
     /// 10 ms), and anybody who changes rules of this machine for us (`nft_rcv_nl_event`, under the `commit_mutex`).
     pub fn close_later(self) {
         std::thread::sleep(DESTROYED);
+        drop(self);
     }
 
     /// Makes sure that the table is whole and knows these networks; others that it knows stay. Whether it had to be
