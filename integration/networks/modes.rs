@@ -175,7 +175,7 @@ fn a_network_of_plugins() {
     run(&["run", "--rm", "--network", "cni:plug", "--userns", "auto", "it", "true"]).fails(125, "--userns");
     host.run(&["rm", "-f", "web"]).ok();
     until("the plugins have taken it back", || !std::path::Path::new(&format!("{data}/plug/10.9.0.2")).exists());
-    assert!(!host.net.does("iptables-save -t nat | grep -q 8080"));
+    until("and its rules", || !host.net.does("iptables-save -t nat | grep -q 8080"));
     host.net.sh("ip link del cni0");
     // The kernel's tables of the plugins stay with the namespace.
     host.net.sh("nft flush ruleset");
