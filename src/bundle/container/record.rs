@@ -141,10 +141,11 @@ pub fn to_be_removed(store: &Store) -> Result<Vec<String>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The id of the container whose run directory has this name: that of no other begins like it.
-pub fn of_run_dir(store: &Store, name: &str) -> Result<Option<String>> {
-    let mut statement = store.db().prepare_cached("SELECT id FROM containers WHERE id >= ?1 AND id < ?1 || 'g'")?;
-    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+/// The ids of all.
+pub fn ids(store: &Store) -> Result<Vec<String>> {
+    let mut statement = store.db().prepare_cached("SELECT id FROM containers")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// A container by its whole id.

@@ -1,8 +1,10 @@
 //! The truth about a container. Its file says what was; its lock says whether somebody still looks after it. Where
 //! nobody does, whoever asks puts that right: what still runs gets a new monitor, what does not is ended.
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -119,15 +121,13 @@ fn wants_to_run(container: &Container, state: &State) -> bool {
 /// those that were to be removed, which hold names and volumes.
 pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
-    let (mut ids, mut strangers) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        match name.to_str().map(|it| record::of_run_dir(store, it)) {
-            Some(Ok(Some(id))) => ids.push(id),
-            // Another store's containers have their directories here too.
-            _ => strangers.push(entry.path()),
-        }
-    }
+    // Directories before rows, which are made the other way round. One question for all: each locks the database.
+    let dirs = std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten();
+    let mut dirs: HashMap<OsString, PathBuf> = dirs.map(|it| (it.file_name(), it.path())).collect();
+    let mut ids = record::ids(store)?;
+    ids.retain(|it| dirs.remove(OsStr::new(&it[..32])).is_some());
+    // Another store's containers have their directories here too.
+    let strangers: Vec<PathBuf> = dirs.into_values().collect();
     ids.extend(record::to_be_removed(store)?);
     for id in ids {
         if is_locked(&record::dir(store.root(), &id)) {
