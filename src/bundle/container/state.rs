@@ -203,7 +203,7 @@ pub fn lock_within(dir: &Path, wait: std::time::Duration) -> Result<Option<File>
             return Ok(None);
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(std::time::Duration::from_millis(20));
+        pause = (pause * 2).min(std::time::Duration::from_millis(4));
     }
 }
 

@@ -215,6 +215,10 @@ fn name_holder(tool: &Tool, wanted: &[Publish], error: anyhow::Error) -> anyhow:
     };
     for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
         let Ok(Some(record)) = Record::read(&entry.path()) else { continue };
+        // Another store's may be in another network namespace.
+        if table(tool).ok().as_ref() != Some(&record.table) {
+            continue;
+        }
         let published = record.ports().map(|it| (it.protocol, it.port));
         let mut ports = published.chain(record.forwarded.iter().map(|it| (it.protocol, it.listen.port())));
         if let Some((protocol, port)) = ports.find(|it| asked(it.0, it.1)) {
