@@ -52,7 +52,7 @@ fn clear(tool: &Tool, container: &Container) {
     }
     let run_dir = container.run_dir(tool);
     // Should it fail, what it says is done when somebody comes next.
-    match crate::network::attach::detach(&run_dir) {
+    match crate::network::detach::detach(&run_dir) {
         Ok(()) => runtime::remove_run_dir(&run_dir),
         Err(error) => crate::complain(&error.context(format!("the networks of container {}", container.name))),
     }

@@ -16,6 +16,7 @@ use crate::monitor::plan::Plan;
 use crate::monitor::talk::End;
 use crate::monitor::{self, talk};
 use crate::network::attach::{self, Joining};
+use crate::network::detach;
 use crate::tool::Tool;
 
 /// Starts a container whose lock we hold. The lock becomes the monitor's; what is returned is connected to it.
@@ -41,7 +42,7 @@ pub fn start(
     });
     if let Err(error) = prepared {
         // What cannot be undone now is by the next command.
-        if attach::detach(&run_dir).is_ok() {
+        if detach::detach(&run_dir).is_ok() {
             super::runtime::remove_run_dir(&run_dir);
         }
         return Err(error);

@@ -15,7 +15,7 @@ use super::{Init, Monitor, Phase, restart};
 use crate::container::remove::Removal;
 use crate::container::runtime;
 use crate::container::state::{Process, Status, now};
-use crate::network::attach;
+use crate::network::detach;
 
 impl Monitor {
     /// One run: what goes before the runtime, and the runtime itself.
@@ -131,7 +131,7 @@ impl Monitor {
         self.keep()?;
         self.listener = None;
         self.kept.clear();
-        attach::detach(&self.plan.run_dir)?;
+        detach::detach(&self.plan.run_dir)?;
         runtime::remove_run_dir(&self.plan.run_dir);
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("--root").arg(&self.plan.store).args(["start", &self.plan.id]);
@@ -220,7 +220,7 @@ impl Monitor {
         self.listener = None;
         // The last to have the namespace and the host's ports open.
         self.kept.clear();
-        let released = attach::release(&self.plan.run_dir);
+        let released = detach::release(&self.plan.run_dir);
         if let Err(error) = &released {
             // Its record stays, for the next command to go on.
             self.state.error = Some(format!("leaving its networks: {error:#}"));
@@ -239,7 +239,7 @@ impl Monitor {
             }
         }
         self.clients.clear();
-        if networks && released.is_ok() && attach::finish(&self.plan.run_dir).is_ok() {
+        if networks && released.is_ok() && detach::remove_devices(&self.plan.run_dir).is_ok() {
             runtime::remove_run_dir(&self.plan.run_dir);
         }
         self.released = released.ok().flatten();

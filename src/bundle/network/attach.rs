@@ -1,13 +1,11 @@
-//! A container's networks on the machine: what a start makes and an end undoes.
+//! A container's networks on the machine: what a start makes. What an end undoes is in `detach.rs`.
 //!
 //! ```text
-//! plan     which devices, addresses, ports (database)           nothing is made yet
-//! hold     the host's ports are bound: a conflict is known here
-//! begin    record ─► network namespace ─► bridge ─► pair of devices, addresses, routes
-//!          ─► ports ─► names, name server
-//! finish   the name server answers; the monitor gets the descriptors
-//! release  names ─► ports; the devices carry nothing any more
-//! finish   the devices ─► record
+//! plan    which devices, addresses, ports (database)          nothing is made yet
+//! hold    the host's ports are bound: a conflict is known here
+//! begin   record ─► bridge, rules ─► names, name server ─► network namespace ─► pair of devices, addresses, routes
+//!         ─► ports
+//! finish  the name server answers; the monitor gets the descriptors
 //! ```
 
 use std::fs::File;
@@ -19,14 +17,13 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
 use super::cni::{self, Attached};
-use super::firewall::Protocol;
-use super::firewall::{Firewall, Published};
+use super::firewall::{Firewall, Protocol, Published};
 use super::link::{Links, Veth, inside as within, new_namespace};
 use super::ports::{self, Families, Held, HostPorts, Publish};
-use super::record::{self, Device, Entry, Forwarded, Record, run_dir_of};
+use super::record::{self, Device, Entry, Forwarded, Record};
 use super::rows::{self, Endpoint, Network};
 use super::settings::Driver;
-use super::{host, names, proxy};
+use super::{detach, host, names, proxy};
 use crate::container::files::Site;
 use crate::container::record::Container;
 use crate::monitor::talk;
@@ -275,7 +272,7 @@ pub fn device_of(id: &str, mut names: Vec<String>, servers: Vec<IpAddr>, endpoin
         macvlan,
         bridge: network.device.clone(),
         mac: endpoint.mac(),
-        mtu: host::mtu(&network.settings),
+        mtu: network.settings.mtu,
         addresses: endpoint.addresses.iter().filter_map(|it| IpNet::new(*it, prefix(it)).ok()).collect(),
         gateways: if outward { network.settings.subnets.iter().map(|it| it.gateway).collect() } else { Vec::new() },
         named: is_named(network),
@@ -371,7 +368,7 @@ pub fn plug_live(record: &Record, links: &mut Links, namespace: &File, device: &
 
 /// Takes a running container out of one.
 pub fn unplug_live(record: &Record, links: &mut Links, namespace: &File, device: &Device) -> Result<()> {
-    withdraw(record, device);
+    detach::withdraw(record, device);
     if device.macvlan {
         return Links::inside(namespace.as_fd())?.remove(&device.name);
     }
@@ -460,63 +457,4 @@ fn lead_to_server(record: &Record, device: &Device) -> Result<()> {
     let old: Vec<Published> = there.into_iter().filter(|it| it.bridge == device.bridge && is_old(it)).collect();
     firewall.withdraw(&old)?;
     firewall.publish(&wanted)
-}
-
-/// The first part of the end: nobody is sent to the container any more, then nobody gets there. What is gone is fine.
-///
-/// What is returned was needed for it, and is better closed when nobody waits for us: [`Firewall::close_later`].
-pub fn release(run_dir: &Path) -> Result<Option<Firewall>> {
-    if !run_dir.join(record::FILE).exists() {
-        return Ok(None);
-    }
-    let _lock = record::lock(run_dir)?;
-    let Some(mut record) = Record::read(run_dir)?.filter(|it| !it.ended) else { return Ok(None) };
-    let released = release_it(run_dir, &record)?;
-    // Or a reload that comes now would put back what has just been taken away.
-    record.ended = true;
-    record.write(run_dir)?;
-    Ok(released)
-}
-
-fn release_it(run_dir: &Path, record: &Record) -> Result<Option<Firewall>> {
-    for device in &record.devices {
-        withdraw(record, device);
-    }
-    if let Some(attached) = &record.cni {
-        attached.delete(&record.container)?;
-    }
-    // Who hears of the end may want the port.
-    proxy::end(run_dir)?;
-    let mut firewall = None;
-    if !record.published.is_empty() {
-        firewall.insert(Firewall::open(&record.table)?).withdraw(&record.published)?;
-    }
-    let mut links = Links::here()?;
-    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.silence(&it.host))?;
-    Ok(firewall)
-}
-
-/// The second part: the devices, which takes the kernel some milliseconds. They would go with the namespace, but that
-/// one stays as long as a connection that has not come to its end.
-pub fn finish(run_dir: &Path) -> Result<()> {
-    if !run_dir.join(record::FILE).exists() {
-        return Ok(());
-    }
-    let _lock = record::lock(run_dir)?;
-    let Some(record) = Record::read(run_dir)? else { return Ok(()) };
-    let mut links = Links::here()?;
-    record.devices.iter().filter(|it| !it.macvlan).try_for_each(|it| links.remove(&it.host))?;
-    Record::remove(run_dir)
-}
-
-/// Both.
-pub fn detach(run_dir: &Path) -> Result<()> {
-    let _released = release(run_dir)?;
-    finish(run_dir)
-}
-
-/// Takes a container's name away; with the last one its network's server ends.
-fn withdraw(record: &Record, device: &Device) {
-    let dir = run_dir_of(&record.networks, &device.network);
-    let _ = std::fs::remove_file(dir.join("containers").join(&record.container));
 }

@@ -14,7 +14,7 @@ use super::link::Links;
 use super::ports::{self, Families};
 use super::record::Record;
 use super::wanted::{self, Wanted};
-use super::{attach, host, rows, wide};
+use super::{attach, detach, host, rows, wide};
 use crate::cli::network::Hook;
 use crate::container::runtime::{make_run_dir, remove_run_dir};
 use crate::container::state::Process;
@@ -99,7 +99,7 @@ fn join(tool: &Tool, args: &Hook, state: &State, id: &str) -> Result<()> {
 /// Undoes all of it. What is gone is fine.
 fn leave(tool: &Tool, id: &str) -> Result<()> {
     let dir = run_dir(tool, id);
-    attach::detach(&dir)?;
+    detach::detach(&dir)?;
     let store = tool.store()?;
     for endpoint in rows::endpoints(store.db(), id)? {
         store.write(|db| rows::leave(db, &endpoint.network, id))?;
@@ -121,7 +121,7 @@ pub fn sweep(tool: &Tool, strangers: &[PathBuf]) -> Result<()> {
                 leave(tool, &guest_of(tool, dir)?)?;
             }
         } else if Record::read(dir)?.is_some_and(|it| it.table == table) {
-            attach::detach(dir)?;
+            detach::detach(dir)?;
             remove_run_dir(dir);
         }
     }

@@ -14,17 +14,12 @@ use super::link::Links;
 use super::mac::Mac;
 use super::record::{self, run_dir_of};
 use super::rows::Network;
-use super::settings::{Driver, Settings};
+use super::settings::Driver;
 use super::wide;
 use crate::tool::Tool;
 
 /// The kernel's own greatest packet of an Ethernet device.
 const ETHERNET: u32 = 1500;
-
-/// Greatest packet of a network's devices.
-pub fn mtu(settings: &Settings) -> Option<u32> {
-    settings.mtu
-}
 
 /// Makes what is missing.
 pub fn ensure(links: &mut Links, firewall: &mut Firewall, tool: &Tool, network: &Network) -> Result<()> {
@@ -60,7 +55,7 @@ pub fn devices(links: &mut Links, tool: &Tool, network: &Network) -> Result<()> 
     let mut make = || -> Result<()> {
         let addresses: Vec<_> = settings.subnets.iter().map(|it| (it.gateway, it.net.prefix_len())).collect();
         let mac = settings.subnets.first().map_or(Mac([2, 0, 0, 0, 0, 1]), |it| Mac::of(it.gateway));
-        let made = links.bridge(&network.device, mtu(settings).unwrap_or(ETHERNET), mac.0, &addresses)?;
+        let made = links.bridge(&network.device, settings.mtu.unwrap_or(ETHERNET), mac.0, &addresses)?;
         if made {
             firewall::prepare_bridge(&network.device, !settings.internal, settings.has_v6())?;
         }

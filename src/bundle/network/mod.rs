@@ -1,10 +1,12 @@
 //! Networks of containers. What is asked for (`settings`, `wanted`; pure), who is in which with what addresses (`rows`,
 //! `leases`: the database), what of it is on the host: a network's part (`make`, `host`), a container's (`attach`,
-//! `record`, `live`). Below them the kernel's interfaces: `link` and `firewall` over `netlink`, `sysctl`; and the small
-//! processes beside them: `names`, `proxy`. Others may make the network in our place: `cni`. Across hosts: `wide`, and `overlay` for what etcd has.
+//! `record`, `live`, `detach`; `guest` for those of other runtimes). Below them the kernel's interfaces: `link` and
+//! `firewall` over `netlink`; and the small processes beside them: `names`, `proxy`. Others may make the network in our
+//! place: `cni`. Across hosts: `wide`, and `overlay` for what etcd has.
 
 pub mod attach;
 pub mod cni;
+pub mod detach;
 pub mod firewall;
 pub mod guest;
 mod host;

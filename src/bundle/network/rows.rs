@@ -20,8 +20,8 @@ CREATE TABLE networks(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, device TEX
     created INTEGER NOT NULL, settings TEXT NOT NULL) WITHOUT ROWID;
 -- Who is in which: a container of ours, or a guest, which another runtime has. `position` is the number of the
 -- container's device; `settings` JSON.
-CREATE TABLE endpoints(container TEXT NOT NULL, network TEXT NOT NULL REFERENCES networks, position INTEGER NOT NULL, settings TEXT NOT NULL,
-    PRIMARY KEY(container, network), UNIQUE(container, position)) WITHOUT ROWID;
+CREATE TABLE endpoints(container TEXT NOT NULL, network TEXT NOT NULL REFERENCES networks,
+    position INTEGER NOT NULL, settings TEXT NOT NULL, PRIMARY KEY(container, network), UNIQUE(container, position)) WITHOUT ROWID;
 CREATE INDEX endpoints_network ON endpoints(network);
 CREATE TRIGGER containers_leave AFTER DELETE ON containers BEGIN
     DELETE FROM endpoints WHERE container = OLD.id;
