@@ -76,7 +76,7 @@ fn history_and_inspect_say_what_is_there() {
     assert_eq!(place.bundle(&["history", "a:1"]).ok().out.lines().count(), 3);
     assert_eq!(place.bundle(&["history", "--format", "json", "a:1"]).ok().out.lines().count(), 2);
     place.bundle(&["inspect", "--format", "{{.Nothing}}", "a:1"]).fails(1, "Nothing");
-    place.bundle(&["inspect", "nothing"]).fails(1, "no such container, image or volume");
+    place.bundle(&["inspect", "nothing"]).fails(1, "no such container, image, network or volume");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn damage_is_found_and_repaired() {
     assert!(check.status == 1 && check.out.contains("another digest"), "{}{}", check.out, check.err);
     place.bundle(&["store", "check", "--repair"]).ok();
     place.bundle(&["store", "check"]).ok();
-    place.bundle(&["inspect", "a:1"]).fails(1, "no such container, image or volume");
+    place.bundle(&["inspect", "a:1"]).fails(1, "no such container, image, network or volume");
     place.bundle(&["inspect", "b:1"]).ok();
     load(&place, "a:1", &["base", "a"]);
     // A layer's directory: it is unpacked again.

@@ -26,7 +26,8 @@ pub struct Port {
 
 /// The ports of the host that lead to a container as long as it runs.
 pub fn ports(tool: &Tool, container: &Container) -> Result<Vec<Port>> {
-    let Some(record) = Record::read(&container.run_dir(tool))? else { return Ok(Vec::new()) };
+    let record = Record::read(&container.run_dir(tool))?.filter(|it| !it.ended);
+    let Some(record) = record else { return Ok(Vec::new()) };
     let word = |it| if it == Protocol::Tcp { "tcp" } else { "udp" };
     let mut ports: Vec<Port> = Vec::new();
     for it in &record.published {
