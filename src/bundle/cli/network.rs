@@ -28,8 +28,10 @@ pub enum Network {
     #[command(after_help = "Example: bundle network disconnect front web")]
     Disconnect(Disconnect),
     /// Called by an OCI runtime as a hook: puts a container of any runtime or engine into a network, and takes it out
-    #[command(after_help = "Example: bundle network hook --publish 8080:80 front, as createRuntime and poststop hook of a \
-        container's config.json: {\"path\": \"/usr/bin/bundle\", \"args\": [\"bundle\", \"network\", \"hook\", \"front\"]}")]
+    #[command(
+        after_help = "Example: bundle network hook --publish 8080:80 front, as createRuntime and poststop hook of a \
+        container's config.json: {\"path\": \"/usr/bin/bundle\", \"args\": [\"bundle\", \"network\", \"hook\", \"front\"]}"
+    )]
     Hook(Hook),
     /// Put bridges, rules and name servers back where somebody has taken them away
     #[command(after_help = "Example: bundle network reload")]

@@ -194,7 +194,7 @@ fn start<'p>(
         terminal: None,
         limits_from_outside,
     };
-    work.fill(joined_net, options)?;
+    work.fill(joined_net, options, pidfd)?;
     work.follow(options, pidfd)?;
     Ok(Launched {
         pidfd: pidfd.try_clone().at(|| "keeping the first process".into())?,
@@ -206,7 +206,7 @@ fn start<'p>(
 
 impl Work<'_, '_> {
     /// What the parent does while init builds the root file system.
-    fn fill(&mut self, joined_net: Option<OwnedFd>, options: &mut Options<'_>) -> Result<()> {
+    fn fill(&mut self, joined_net: Option<OwnedFd>, options: &mut Options<'_>, pidfd: &OwnedFd) -> Result<()> {
         let (plan, pid) = (self.plan, self.pid);
         let namespaces = &plan.namespaces;
         if namespaces.makes(libc::CLONE_NEWUSER) {
@@ -221,7 +221,9 @@ impl Work<'_, '_> {
             if let Err(error) = entered {
                 // A unit of that name is another's.
                 self.state.unit = None;
-                return Err(error);
+                // Its limits are in force from the start: an init that they kill takes the scope with it.
+                let taken = tree::unified_path(&pid.to_string()).is_some_and(|it| it.ends_with(" (deleted)"));
+                return Err(if taken { self.silent_death(pidfd) } else { error });
             }
             // Its end is systemd's business, but what is there now is the container's.
             self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
