@@ -135,8 +135,11 @@ fn a_forwarder_ends_with_its_container_and_comes_back_where_it_was_killed() {
     crate::bed::kill("KILL", forwarder);
     until("it is gone", || forwarders().is_empty());
     assert!(!host.net.does("curl -s -m 1 http://127.0.0.1:8080/"));
-    host.run(&["network", "reload"]).ok();
-    assert!(asks(&host.net, "127.0.0.1:8080", "web"));
+    // Who dies has lost its name before its sockets are closed.
+    until("the next command has put it back", || {
+        host.run(&["network", "reload"]).ok();
+        asks(&host.net, "127.0.0.1:8080", "web")
+    });
     host.run(&["rm", "-f", "web"]).ok();
     host.is_clean();
 }

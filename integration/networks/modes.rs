@@ -227,8 +227,11 @@ fn guests_of_other_runtimes() {
         let pid = guest("state some-guest | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"pid\"])'");
         crate::bed::kill("KILL", pid.trim().parse().unwrap());
         until("it is dead", || !std::path::Path::new(&format!("/proc/{}/root/bin", pid.trim())).exists());
-        host.run(&["ps"]).ok();
-        assert!(!host.run(&["network", "inspect", "front"]).ok().out.contains("some-guest"));
+        // Who dies has lost its root before the kernel calls it dead.
+        until("the next command has taken it away", || {
+            host.run(&["ps"]).ok();
+            !host.run(&["network", "inspect", "front"]).ok().out.contains("some-guest")
+        });
         guest("delete --force some-guest");
         crate::bed::sh(&format!("rm -rf {dir}"));
     }
