@@ -34,8 +34,8 @@ pub struct Net {
 }
 
 /// Does all of it, and gives the document that is now in config.json. `monitor` is the number of the container's.
-pub fn prepare(tool: &Tool, container: &Container, net: &Net, monitor: u32) -> Result<Value> {
-    let mut document = prepare_for(tool, container, own_ids(tool, container)?.as_ref(), net)?;
+pub fn prepare(tool: &Tool, container: &Container, ids: Option<&Ids>, net: &Net, monitor: u32) -> Result<Value> {
+    let mut document = prepare_for(tool, container, ids, net)?;
     if net.later {
         // The program that we are, whatever has become of its file.
         let hook = json!({"path": format!("/proc/{monitor}/exe"),
@@ -47,14 +47,10 @@ pub fn prepare(tool: &Tool, container: &Container, net: &Net, monitor: u32) -> R
     Ok(document)
 }
 
-fn own_ids(tool: &Tool, container: &Container) -> Result<Option<Ids>> {
+/// Its users, if they are its own: then it has a user namespace, which its network namespace must belong to.
+pub fn own_ids(tool: &Tool, container: &Container) -> Result<Option<Ids>> {
     let wanted = ids::wanted(&container.settings.flags, tool.plain_user)?;
     ids::of(tool.store()?.db(), &container.id, &wanted)
-}
-
-/// Whether it has a user namespace, which its network namespace must belong to.
-pub fn has_own_users(tool: &Tool, container: &Container) -> Result<bool> {
-    Ok(own_ids(tool, container)?.is_some())
 }
 
 /// The document for these users: who only looks at the files wants to see the container's own numbers.

@@ -59,11 +59,12 @@ pub fn start(
 
 /// Networks, root file system, config.json.
 fn prepare(tool: &Tool, container: &Container, joining: &mut Joining, monitor: u32) -> Result<Plan> {
-    let later = super::prepare::has_own_users(tool, container)?;
+    let ids = super::prepare::own_ids(tool, container)?;
+    let later = ids.is_some();
     joining.begin(tool, &container.run_dir(tool), later)?;
     let net =
         super::prepare::Net { site: joining.site(), path: joining.path(monitor), later: later && !joining.is_alone() };
-    let document = super::prepare::prepare(tool, container, &net, monitor)?;
+    let document = super::prepare::prepare(tool, container, ids.as_ref(), &net, monitor)?;
     super::plan(tool, container, &document)
 }
 

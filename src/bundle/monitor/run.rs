@@ -130,8 +130,8 @@ impl Monitor {
         self.state.status = Status::Exited;
         self.keep()?;
         self.listener = None;
-        self.kept.clear();
         detach::detach(&self.plan.run_dir)?;
+        self.kept.clear();
         runtime::remove_run_dir(&self.plan.run_dir);
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg("--root").arg(&self.plan.store).args(["start", &self.plan.id]);
@@ -218,9 +218,9 @@ impl Monitor {
             self.clients.iter_mut().for_each(Client::retry);
         }
         self.listener = None;
-        // The last to have the namespace and the host's ports open.
-        self.kept.clear();
         let released = detach::release(&self.plan.run_dir);
+        // Only now: whoever gets a port finds no rule for it that leads to us. The namespace is nobody's after this.
+        self.kept.clear();
         if let Err(error) = &released {
             // Its record stays, for the next command to go on.
             self.state.error = Some(format!("leaving its networks: {error:#}"));

@@ -210,12 +210,11 @@ fn name_holder(tool: &Tool, wanted: &[Publish], error: anyhow::Error) -> anyhow:
             it.protocol == protocol && range.contains(&port)
         })
     };
+    let table = table(tool).ok();
     for entry in std::fs::read_dir(tool.state_dir()).into_iter().flatten().flatten() {
-        let Ok(Some(record)) = Record::read(&entry.path()) else { continue };
         // Another store's may be in another network namespace.
-        if table(tool).ok().as_ref() != Some(&record.table) {
-            continue;
-        }
+        let record = Record::read(&entry.path()).ok().flatten().filter(|it| table.as_ref() == Some(&it.table));
+        let Some(record) = record else { continue };
         let published = record.ports().map(|it| (it.protocol, it.port));
         let mut ports = published.chain(record.forwarded.iter().map(|it| (it.protocol, it.listen.port())));
         if let Some((protocol, port)) = ports.find(|it| asked(it.0, it.1)) {
@@ -298,7 +297,7 @@ fn plug(
         let parent = links.find(&device.host)?;
         let parent =
             parent.with_context(|| format!("--opt parent: the host has no device {} any more", device.host))?;
-        inside_macvlan(links, parent.index, namespace, device)?;
+        links.macvlan(parent.index, &device.name, namespace, Some(device.mac.0), device.mtu)?;
     } else {
         let bridge = links.find(&device.bridge)?.with_context(|| format!("the bridge {} is gone", device.bridge))?;
         let veth = Veth {
@@ -340,10 +339,6 @@ fn quiet(device: &Device) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn inside_macvlan(links: &mut Links, parent: u32, namespace: BorrowedFd<'_>, device: &Device) -> Result<()> {
-    links.macvlan(parent, &device.name, namespace, Some(device.mac.0), device.mtu)
 }
 
 /// Tells a network's name server of a container, and makes sure that there is one.

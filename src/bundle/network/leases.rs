@@ -9,7 +9,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail};
-use ipnet::IpNet;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -65,15 +64,6 @@ impl FromSql for Key {
     }
 }
 
-/// The first and the last address of a range.
-fn bounds(range: IpNet) -> (u128, u128) {
-    let last = match range {
-        IpNet::V4(it) => IpAddr::V4(it.broadcast()),
-        IpNet::V6(it) => IpAddr::V6(it.broadcast()),
-    };
-    (Key::of(range.network()).0, Key::of(last).0)
-}
-
 /// Leases an address of a subnet to a container: `wanted`, or any of the subnet's range.
 pub fn lease(
     db: &Transaction<'_>,
@@ -123,7 +113,8 @@ fn given(
 
 fn any(db: &Transaction<'_>, (network, name): (&str, &str), subnet: &Subnet) -> Result<IpAddr> {
     let v6 = subnet.net.addr().is_ipv6();
-    let (first, last) = bounds(subnet.range);
+    let (first, last) = subnet.bounds();
+    let (first, last) = (Key::of(first).0, Key::of(last).0);
     let water: Option<Key> = db
         .prepare_cached("SELECT water FROM pools WHERE network = ?1 AND v6 = ?2")?
         .query_row(params![network, v6], |row| row.get(0))
@@ -172,6 +163,7 @@ pub fn keep(db: &Transaction<'_>, network: &str, container: &str, address: IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::IpNet;
     use rusqlite::Connection;
     use std::collections::{BTreeSet, VecDeque};
 

@@ -49,6 +49,15 @@ pub struct Subnet {
 }
 
 impl Subnet {
+    /// The first and the last address that are handed out where nobody asks for one.
+    pub fn bounds(&self) -> (IpAddr, IpAddr) {
+        let last = match self.range {
+            IpNet::V4(it) => IpAddr::V4(it.broadcast()),
+            IpNet::V6(it) => IpAddr::V6(it.broadcast()),
+        };
+        (self.range.network(), last)
+    }
+
     /// Whether a container can never have an address: the gateway, a reserved one, and in IPv4 the first and the last
     /// (RFC 919), in IPv6 the first (RFC 4291, 2.6.1).
     pub fn keeps(&self, address: IpAddr) -> bool {

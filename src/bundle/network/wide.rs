@@ -67,15 +67,6 @@ fn host_id(tool: &Tool) -> Result<String> {
     })
 }
 
-/// The first and the last address that somebody can have.
-fn bounds(subnet: &Subnet) -> (IpAddr, IpAddr) {
-    let last = match subnet.range {
-        IpNet::V4(it) => IpAddr::V4(it.broadcast()),
-        IpNet::V6(it) => IpAddr::V6(it.broadcast()),
-    };
-    (subnet.range.network(), last)
-}
-
 fn kept(subnet: &Subnet) -> Vec<IpAddr> {
     let (first, last) = match subnet.net {
         IpNet::V4(it) => (IpAddr::V4(it.network()), IpAddr::V4(it.broadcast())),
@@ -112,7 +103,7 @@ pub fn create(tool: &Tool, name: &str, settings: &mut Settings) -> Result<()> {
         };
         subnet.gateway = match mine.iter().find(|it| subnet.net.contains(*it)) {
             Some(address) => *address,
-            None => overlay.lease(bounds(subnet), None, &kept(subnet), lease)?,
+            None => overlay.lease(subnet.bounds(), None, &kept(subnet), lease)?,
         };
         mac.get_or_insert(Mac::of(subnet.gateway));
     }
@@ -166,7 +157,7 @@ pub fn lease(tool: &Tool, network: &Network, container: &str, wanted: &Wanted) -
             container: container.to_owned(),
             mac: wanted.mac.unwrap_or_else(|| Mac::of(first.unwrap_or(address))).0,
         };
-        addresses.push(overlay.lease(bounds(subnet), wanted_address, &kept(subnet), lease)?);
+        addresses.push(overlay.lease(subnet.bounds(), wanted_address, &kept(subnet), lease)?);
     }
     Ok(addresses)
 }
