@@ -119,6 +119,11 @@ impl Drop for Bed {
         if !ids.is_empty() {
             self.run(&[&["rm", "-f", "-v"], &ids[..]].concat());
         }
+        // A monitor that is still at its last lines would write into a directory that is being removed.
+        let start = Instant::now();
+        while !self.processes().is_empty() && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

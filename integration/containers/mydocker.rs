@@ -395,13 +395,14 @@ fn what_is_dead_is_not_shown_as_running() {
 fn rm_of_a_live_container_leaves_it_whole() {
     let bed = Bed::new("live");
     bed.detached("ll", &["-v", "data:/data"], "echo kept >/own; echo kept >/data/own; exec sleep 1000");
-    until("it has written", || bed.run(&["exec", "ll", "cat", "/data/own"]).status == 0);
+    until("it has written", || bed.run(&["exec", "ll", "grep", "-q", "kept", "/data/own"]).status == 0);
     let (pid, id) = (bed.pid("ll"), bed.inspect("ll", ".Id"));
     bed.run(&["rm", "ll"]).fails(1, "stop it first");
     bed.run(&["rm", "-v", &id]).fails(1, "stop it first");
     assert_eq!(bed.pid("ll"), pid);
     assert_eq!(bed.run(&["exec", "ll", "cat", "/own", "/data/own", "/srv/file"]).ok().out, "kept\nkept\ncontent\n");
     bed.run(&["restart", "-t", "0", "ll"]).ok();
+    until("it has written again", || bed.run(&["exec", "ll", "grep", "-q", "kept", "/data/own"]).status == 0);
     // Asked for, it goes with all that it has, but for the volume that has a name.
     bed.run(&["rm", "-f", "-v", "ll"]).ok();
     until("the process has ended", || !Path::new(&format!("/proc/{pid}")).exists());

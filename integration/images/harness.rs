@@ -74,7 +74,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(&self.0).stderr(Stdio::null()).status();
-        let _ = std::fs::remove_dir_all(&self.0);
+        // What a dying process still puts in keeps a directory from being removed the first time.
+        for _ in 0..10 {
+            if std::fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 }
 
