@@ -295,7 +295,7 @@ fn seccomp() -> Vec<Case> {
     let arg = |arg: Value| filter(json!({"names": ["read"], "action": "SCMP_ACT_LOG", "args": [arg]}));
     vec![
         case("default action", profile(json!({"defaultAction": "SCMP_ACT_DENY"})), "/linux/seccomp/defaultAction", "not an action"),
-        case("default action: notify", profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"})), "/linux/seccomp/defaultAction", "not supported"),
+        case("default action: notify", profile(json!({"defaultAction": "SCMP_ACT_NOTIFY"})), "/linux/seccomp/listenerPath", "is required with SCMP_ACT_NOTIFY"),
         case("action", filter(json!({"names": ["read"], "action": "allow"})), "/linux/seccomp/syscalls/0/action", "not an action"),
         case("architecture", profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "amd64"]})), "/linux/seccomp/architectures/1", "not an architecture"),
         case("flag", profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]})), "/linux/seccomp/flags/0", "not a flag"),

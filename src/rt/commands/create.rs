@@ -12,7 +12,7 @@ use crate::launch::parent::{Launched, Options, launch};
 use crate::launch::terminal;
 use crate::plan::{Plan, Request, plan};
 use crate::state::store::Entry;
-use crate::state::{Cgroup, Ownership, State, time};
+use crate::state::{Agent, Cgroup, Ownership, State, time};
 use crate::sys;
 use crate::sys::error::At;
 use crate::sys::signals::Signals;
@@ -139,6 +139,10 @@ pub(super) fn new_state<'p>(spec: &Spec<'p>, request: &Request, plan: &Plan<'_>)
         namespaces: plan.namespaces.all(),
         keyring: plan.keyring.is_some(),
         seccomp: plan.seccomp.is_some(),
+        agent: plan.seccomp.as_ref().filter(|filter| filter.notifies()).and_then(|_| {
+            let profile = spec.linux.seccomp.as_ref()?;
+            Some(Agent { path: profile.listener_path.clone()?, metadata: profile.listener_metadata.clone() })
+        }),
         personality: plan.personality,
         memory_policy: plan.memory_policy.clone(),
         startable: plan.process.is_some(),

@@ -48,6 +48,7 @@ fn seccomp() -> Value {
         ("SCMP_ACT_KILL_PROCESS", libc::SECCOMP_RET_KILL_PROCESS),
         ("SCMP_ACT_KILL_THREAD", libc::SECCOMP_RET_KILL_THREAD),
         ("SCMP_ACT_LOG", libc::SECCOMP_RET_LOG),
+        ("SCMP_ACT_NOTIFY", libc::SECCOMP_RET_USER_NOTIF),
         ("SCMP_ACT_TRACE", libc::SECCOMP_RET_TRACE),
         ("SCMP_ACT_TRAP", libc::SECCOMP_RET_TRAP),
     ]
@@ -60,7 +61,12 @@ fn seccomp() -> Value {
     } else {
         json!(["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"])
     };
-    let flags = json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"]);
+    let flags = json!([
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ]);
     json!({
         "enabled": !actions.is_empty(),
         "actions": actions,

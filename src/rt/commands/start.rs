@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::launch::sync::{Channel, Go, Said};
-use crate::launch::{destroy, hook};
+use crate::launch::{destroy, hook, listener};
 use crate::state::store::{self, Entry};
 use crate::state::{State, Status};
 
@@ -26,14 +26,26 @@ pub(super) fn start(root: &Path, id: &str) -> Result<()> {
     if !init.go(Go::Start)? {
         bail!("cannot start a container that has stopped");
     }
-    let said = init.listen()?;
+    let started = follow(&init, &state);
     entry.remove_start_socket();
-    if let Said::Failed(line) = said {
+    if started.is_err() {
         // Init ends now; the container is stopped when we return.
         destroy::kill(&state)?;
-        bail!(line);
     }
+    started?;
     poststart(&state)
+}
+
+/// Hears init out until it runs the program.
+fn follow(init: &Channel, state: &State<'_>) -> Result<()> {
+    loop {
+        match init.listen()? {
+            Said::Listener(fd) => listener::hand_on(&fd, state, Status::Created, state.pid, init)?,
+            Said::Failed(line) => bail!(line),
+            Said::End => return Ok(()),
+            _ => bail!("init said a word that is not its to say"),
+        }
+    }
 }
 
 /// runtime.md of 1.3.0: a poststart hook that fails is an error, and stops the container.

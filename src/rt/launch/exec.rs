@@ -34,12 +34,12 @@ use super::process::{Traits, attributes, become_user, execute};
 use super::resolve::Tree;
 use super::sync::{Channel, Go, Said, pair};
 use super::users::Asked;
-use super::{init, limits, parent, terminal};
+use super::{init, limits, listener, parent, terminal};
 use crate::cgroup::systemd::{Manager, Unit};
 use crate::cgroup::tree;
 use crate::plan::process::Process;
 use crate::seccomp::Filter;
-use crate::state::State;
+use crate::state::{State, Status};
 use crate::sys;
 use crate::sys::error::{At, errno};
 use crate::sys::signals::{Signals, Waited};
@@ -234,6 +234,7 @@ fn follow(
         }
         match sync.listen()? {
             Said::Terminal(master) => terminal = Some(master),
+            Said::Listener(fd) => listener::hand_on(&fd, exec.state, Status::Running, pid, sync)?,
             Said::Ready => {
                 ready = true;
                 if let Some(unit) = &mover {
@@ -346,7 +347,7 @@ impl Inside {
         set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
         self.sync.say(&Said::Ready)?;
         self.sync.wait(Go::Finish)?;
-        execute(&found, process, exec.filter.as_ref(), exec.preserve_fds)
+        execute(&found, process, exec.filter.as_ref(), exec.preserve_fds, &self.sync)
     }
 
     /// Ties this process to the parent and closes all descriptors but its own.

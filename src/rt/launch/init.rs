@@ -146,7 +146,8 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
         let state = init.state.spec_json(Status::Created, std::process::id() as i32);
         hook::run_all("startContainer", hooks, &state, None)?;
     }
-    execute(&found, process, plan.seccomp.as_ref(), plan.preserve_fds)
+    let command = reporter.as_ref().unwrap_or(&init.sync);
+    execute(&found, process, plan.seccomp.as_ref(), plan.preserve_fds, command)
 }
 
 /// Makes sure that this process does not outlive a parent that is killed, and that it holds no

@@ -17,6 +17,7 @@
 //! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits | nothing of the container may run without limits; what `delete` needs must be on disk; init must not live on if the parent dies before |
 //! | ends | waits on the start socket | `start` |
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
+//! | ← *listener*; to the agent; *delivered* → | waits, before execve | only with a filter that notifies ([`listener`]): nobody else could answer it |
 //!
 //! With `run` the last two lines follow without a wait, and the end of the stream tells the parent
 //! that the program is executed. [`exec`] has a table of its own; [`checkpoint`] and
@@ -34,6 +35,7 @@ pub mod images;
 mod init;
 mod kernel;
 mod limits;
+pub mod listener;
 mod netdev;
 pub mod parent;
 mod process;

@@ -12,7 +12,7 @@ use rustix::thread::CapabilitySet;
 use super::init::Init;
 use super::sync::{Channel, Go, Said, pair};
 use super::timeline::{Span, Timeline};
-use super::{cgroups, destroy, hook, init, limits, netdev, rootfs, stage, userns};
+use super::{cgroups, destroy, hook, init, limits, listener, netdev, rootfs, stage, userns};
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::tree;
 use crate::config;
@@ -305,6 +305,7 @@ impl Work<'_, '_> {
                     self.sync.go(Go::HooksRun)?;
                 }
                 Said::Terminal(master) => self.terminal = Some(master),
+                Said::Listener(fd) => listener::hand_on(&fd, self.state, Status::Created, self.pid, &self.sync)?,
                 Said::Timeline(bytes) => self.init_spans = Timeline::decode(&bytes),
                 Said::Ready => {
                     ready = true;

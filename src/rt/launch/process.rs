@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
 
 use super::kernel::Label;
+use super::listener::Courier;
+use super::sync::Channel;
 use super::{identity, limits, program, terminal, users};
 use crate::plan::process::Process;
 use crate::seccomp::Filter;
@@ -85,11 +87,13 @@ pub(super) fn become_user(process: &Process<'_>, filter: Option<&Filter>) -> Res
 }
 
 /// Closes the doors behind us and executes the program. It returns only to say why it could not.
+/// `command` is where the listener of a filter goes that has one.
 pub(super) fn execute(
     found: &Found,
     process: &Process<'_>,
     filter: Option<&Filter>,
     preserve_fds: u32,
+    command: &Channel,
 ) -> Result<Infallible> {
     sys::cloexec_from(3).at(|| "closing descriptors".into())?;
     for fd in 3..3 + preserve_fds as RawFd {
@@ -98,8 +102,13 @@ pub(super) fn execute(
     limits::apply_last(process)?;
     sys::reset_signals().at(|| "resetting signals".into())?;
     if let Some(filter) = filter {
+        let courier = if filter.notifies() { Some(Courier::send(command)?) } else { None };
         // As late as can be: whatever comes behind it must be allowed by the profile.
-        sys::seccomp_load(&filter.program, filter.flags).at(|| "/linux/seccomp: loading the filter".into())?;
+        let listener =
+            sys::seccomp_load(&filter.program, filter.flags).at(|| "/linux/seccomp: loading the filter".into())?;
+        if let Some(courier) = courier {
+            courier.deliver(listener)?;
+        }
         if found.keep & !(process.capabilities.effective & process.capabilities.permitted) != 0 {
             identity::set_exact(process.capabilities, 0)?;
         }

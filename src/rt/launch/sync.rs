@@ -29,6 +29,8 @@ pub enum Go {
     HooksRun = b'h',
     /// All that the parent does is done: limits, state on disk, pid file.
     Finish = b'f',
+    /// The seccomp agent has the listener.
+    Delivered = b'd',
     /// From `start`: run the program.
     Start = b's',
 }
@@ -44,6 +46,8 @@ pub enum Said {
     Pid(i32),
     /// The master of the terminal.
     Terminal(OwnedFd),
+    /// The listener of the filter that is in force now.
+    Listener(OwnedFd),
     /// What took how long, see [`super::timeline`].
     Timeline(Vec<u8>),
     /// It failed, in one line.
@@ -74,6 +78,11 @@ impl Channel {
     /// The end of a socket that speaks the same language.
     pub fn of(fd: OwnedFd) -> Channel {
         Channel(fd)
+    }
+
+    /// The same end once more, for another thread.
+    pub fn duplicate(&self) -> std::io::Result<Channel> {
+        self.0.try_clone().map(Channel)
     }
 
     /// Lets the other side go on; `false` when there is none any more. Why, it may have said.
@@ -108,6 +117,7 @@ impl Channel {
             Said::Ready => self.send(b'r', &[], None),
             Said::Pid(pid) => self.send(b'i', &pid.to_le_bytes(), None),
             Said::Terminal(master) => self.send(b't', &[], Some(master.as_fd())),
+            Said::Listener(listener) => self.send(b'n', &[], Some(listener.as_fd())),
             Said::Timeline(bytes) => self.send(b'l', bytes, None),
             Said::Failed(line) => self.send(b'e', line.as_bytes(), None),
             Said::End => Ok(()),
@@ -126,6 +136,7 @@ impl Channel {
                 Said::Pid(i32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]))
             }
             (Some(b't'), Some(master)) => Said::Terminal(master),
+            (Some(b'n'), Some(listener)) => Said::Listener(listener),
             (Some(b'l'), _) => Said::Timeline(payload),
             (Some(b'e'), _) => Said::Failed(String::from_utf8_lossy(&payload).into_owned()),
             (Some(other), _) => bail!("init said {other}, which is no word of the protocol"),

@@ -28,6 +28,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Whether loading it makes a listener, which an agent has to get.
+    pub fn notifies(&self) -> bool {
+        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
+    }
+
     /// Flags and instructions as they lie in memory: for this machine only.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + self.program.len() * 8);
@@ -103,19 +108,15 @@ const ARCHITECTURES: [&str; 23] = [
 ];
 
 /// The flags of config-linux.md with their bits (`linux/seccomp.h`).
-///
-/// `WAIT_KILLABLE_RECV` has none: it is about waiting for the answer to a notification, and the
-/// kernel refuses it for a filter without a listener.
 const FLAGS: [(&str, c_ulong); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
     ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
-    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
 ];
 
-/// The action that hands a call to another process. [`compile`] has no program for it.
+/// The action that hands a call to another process, the agent (seccomp_unotify(2)).
 const NOTIFY: &str = "SCMP_ACT_NOTIFY";
-const NO_NOTIFY: &str = "seccomp notification is not supported by this version of rt";
 
 /// Reports everything wrong with `profile`, which stands at `pointer` in the document.
 ///
@@ -136,9 +137,18 @@ pub fn check(profile: &Seccomp, pointer: &str, problems: &mut Problems) {
             problems.invalid(format!("{pointer}/flags/{at}"), message);
         }
     }
-    if profile.listener_path.is_some() {
-        problems.unavailable(format!("{pointer}/listenerPath"), NO_NOTIFY);
-    } else if profile.listener_metadata.is_some() {
+    match profile.listener_path.as_deref() {
+        None | Some("") if notifies(profile) => {
+            let message = format!("is required with {NOTIFY}: the socket of the agent that decides");
+            problems.invalid(format!("{pointer}/listenerPath"), message);
+        }
+        // Without that action the path is ignored (config-linux.md, "listenerPath").
+        Some(path) if notifies(profile) && !path.starts_with('/') => {
+            problems.invalid(format!("{pointer}/listenerPath"), format!("\"{path}\" is not an absolute path"));
+        }
+        _ => {}
+    }
+    if profile.listener_path.is_none() && profile.listener_metadata.is_some() {
         let message = "is only allowed together with listenerPath";
         problems.invalid(format!("{pointer}/listenerMetadata"), message);
     }
@@ -164,9 +174,7 @@ fn check_action(
     [action_field, errno_field]: [&str; 2],
     problems: &mut Problems,
 ) {
-    if &**name == NOTIFY {
-        problems.unavailable(format!("{pointer}/{action_field}"), NO_NOTIFY);
-    } else if action(name, None).is_none() {
+    if action(name, None).is_none() {
         let message = format!("\"{name}\" is not an action, expected SCMP_ACT_…");
         problems.invalid(format!("{pointer}/{action_field}"), message);
         return;
@@ -202,17 +210,33 @@ fn compile_for(profile: &Seccomp, native: Native) -> Result<Filter, String> {
     // Architectures that are not listed get libseccomp's default answer (SCMP_FLTATR_ACT_BADARCH
     // in seccomp_attr_set(3)).
     let program = bpf::program(&sections, libc::SECCOMP_RET_KILL_THREAD)?;
-    Ok(Filter { program, flags: flags(profile.flags.as_deref())? })
+    Ok(Filter { program, flags: flags(profile.flags.as_deref(), notifies(profile))? })
+}
+
+/// Whether a call can be handed to an agent.
+fn notifies(profile: &Seccomp) -> bool {
+    &*profile.default_action == NOTIFY || profile.syscalls.iter().any(|rule| &*rule.action == NOTIFY)
 }
 
 /// The bits of `names`. Like runc since 1.2, a profile without flags gets `SPEC_ALLOW`: the
 /// mitigation that it turns off costs every process in the container speed, and kernels since
 /// 5.16 no longer apply it by default.
-fn flags(names: Option<&[Str]>) -> Result<c_ulong, String> {
-    let Some(names) = names else { return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) };
-    names.iter().try_fold(0, |bits, name| {
-        flag(name).map(|bit| bits | bit).ok_or_else(|| format!("unknown seccomp flag \"{name}\""))
-    })
+fn flags(names: Option<&[Str]>, notifies: bool) -> Result<c_ulong, String> {
+    let mut bits = match names {
+        None => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        Some(names) => names.iter().try_fold(0, |bits, name| {
+            flag(name).map(|bit| bits | bit).ok_or_else(|| format!("unknown seccomp flag \"{name}\""))
+        })?,
+    };
+    if notifies {
+        // The thread that hands the listener over must not have the filter. It is gone when the program runs.
+        bits &= !libc::SECCOMP_FILTER_FLAG_TSYNC;
+        bits |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    } else {
+        // It is about waiting for the agent's answer, and refused by the kernel where there is none.
+        bits &= !libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    }
+    Ok(bits)
 }
 
 fn flag(name: &str) -> Option<c_ulong> {
@@ -229,8 +253,7 @@ fn most_errno(action: &str) -> Option<u32> {
     }
 }
 
-/// The value with which a filter returns to ask for an action; `None` for an unknown one and for
-/// [`NOTIFY`]. `errno` is EPERM where the profile gives none; 0 is a legal value, with which the
+/// The value with which a filter returns to ask for an action; `None` for an unknown one. `errno` is EPERM where the profile gives none; 0 is a legal value, with which the
 /// call does nothing and succeeds.
 fn action(name: &str, errno: Option<u32>) -> Option<u32> {
     let errno = errno.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA;
@@ -242,6 +265,7 @@ fn action(name: &str, errno: Option<u32>) -> Option<u32> {
         "SCMP_ACT_TRACE" => libc::SECCOMP_RET_TRACE | errno,
         "SCMP_ACT_ALLOW" => libc::SECCOMP_RET_ALLOW,
         "SCMP_ACT_LOG" => libc::SECCOMP_RET_LOG,
+        NOTIFY => libc::SECCOMP_RET_USER_NOTIF,
         _ => return None,
     })
 }

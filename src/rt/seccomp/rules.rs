@@ -15,7 +15,7 @@
 //! Conditions on other arguments stay as they are. This is libseccomp's doing (`abi_rule_add`).
 
 use libc::{ENOSYS, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD};
-use libc::{SECCOMP_RET_ACTION_FULL, SECCOMP_RET_LOG, SECCOMP_RET_TRACE};
+use libc::{SECCOMP_RET_ACTION_FULL, SECCOMP_RET_LOG, SECCOMP_RET_TRACE, SECCOMP_RET_USER_NOTIF};
 
 use super::bpf::{Compare, Condition, Range, Section, Verdict};
 use super::names::{self, Abi, Numbers, X32_BIT};
@@ -84,7 +84,7 @@ pub(super) fn sections(profile: &Seccomp, native: Native) -> Result<Vec<Section>
 /// highest number that the profile names fail with ENOSYS, unless it would have been let through.
 fn beyond(default: u32) -> u32 {
     match default & SECCOMP_RET_ACTION_FULL {
-        SECCOMP_RET_ALLOW | SECCOMP_RET_LOG | SECCOMP_RET_TRACE => default,
+        SECCOMP_RET_ALLOW | SECCOMP_RET_LOG | SECCOMP_RET_TRACE | SECCOMP_RET_USER_NOTIF => default,
         _ => SECCOMP_RET_ERRNO | ENOSYS as u32,
     }
 }

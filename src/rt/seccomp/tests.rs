@@ -8,7 +8,6 @@ use libc::{SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_THREAD, SECCOM
 
 use super::names::{self, Abi, X32_BIT};
 use super::*;
-use crate::config::problem::Kind;
 use crate::config::types::SyscallRule;
 
 const X86_64: u32 = 0xc000_003e;
@@ -473,21 +472,37 @@ fn everything_wrong_is_reported_with_its_place() {
 }
 
 #[test]
-fn notification_is_unavailable_not_invalid() {
-    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x.sock",
-        "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#;
-    let mut problems = Problems::default();
-    check(&parse(text), "/s", &mut problems);
-    let kinds: Vec<Kind> = problems.0.iter().map(|problem| problem.kind).collect();
-    assert_eq!(kinds, [Kind::Unavailable; 2]);
-    assert!(compile_for(&parse(text), Native::X86_64).is_err());
+fn notification_takes_a_listener() {
+    let profile = |rest: &str| {
+        format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}}]{rest}}}"#
+        )
+    };
+    assert_eq!(problems(&profile(r#", "listenerPath": "/run/x.sock", "listenerMetadata": "m""#)), [] as [&str; 0]);
+    for (rest, words) in
+        [("", "is required"), (r#", "listenerPath": """#, "is required"), (r#", "listenerPath": "x""#, "absolute")]
+    {
+        let found = problems(&profile(rest));
+        assert!(found.len() == 1 && found[0].starts_with("/s/listenerPath: ") && found[0].contains(words), "{found:?}");
+    }
+    // Where nothing notifies, the path is nobody's business.
+    assert_eq!(problems(r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "x"}"#), [] as [&str; 0]);
+    let text = profile("");
+    let filter = compile_for(&parse(&text), Native::X86_64).unwrap();
+    assert!(filter.notifies());
+    assert_eq!(answer(&parse(&text), Native::X86_64, X86_64, 165, [0; 6]), libc::SECCOMP_RET_USER_NOTIF);
+    assert_eq!(answer(&parse(&text), Native::X86_64, X86_64, 164, [0; 6]), SECCOMP_RET_ALLOW);
 }
 
 #[test]
 fn flags_become_bits() {
-    let bits = |names: &[&'static str]| flags(Some(&names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>()));
+    let words = |names: &[&'static str]| names.iter().map(|name| Str::from(*name)).collect::<Vec<_>>();
+    let bits = |names: &[&'static str]| flags(Some(&words(names)), false);
+    let with_listener = |names: &[&'static str]| flags(Some(&words(names)), true);
     assert_eq!(bits(&[]), Ok(0), "an empty list asks for none");
-    assert_eq!(flags(None), Ok(4));
+    assert_eq!(flags(None, false), Ok(4));
+    assert_eq!(with_listener(&["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), Ok(8 | 32));
+    assert_eq!(with_listener(&["SECCOMP_FILTER_FLAG_TSYNC"]), Ok(8));
     assert_eq!(bits(&["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]), Ok(3));
     assert_eq!(bits(&["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), Ok(0));
     assert!(bits(&["x"]).is_err());

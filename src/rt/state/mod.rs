@@ -55,6 +55,9 @@ pub struct State<'a> {
     pub keyring: bool,
     /// It has a filter, which `exec` loads as well.
     pub seccomp: bool,
+    /// Who gets the listener of a filter that notifies.
+    #[serde(default)]
+    pub agent: Option<Agent<'a>>,
     /// personality(2).
     pub personality: Option<u32>,
     /// set_mempolicy(2): mode and node mask.
@@ -67,6 +70,16 @@ pub struct State<'a> {
     pub poststart: Vec<Hook<'a>>,
     /// For `delete`.
     pub poststop: Vec<Hook<'a>>,
+}
+
+/// The process that decides over system calls (config-linux.md, "listenerPath").
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+pub struct Agent<'a> {
+    /// Its socket.
+    pub path: Str<'a>,
+    /// What it is told beside the state.
+    pub metadata: Option<Str<'a>>,
 }
 
 /// A container's directory in one cgroup hierarchy.

@@ -106,12 +106,19 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check(ret).map(drop)
 }
 
-/// seccomp(2): loads `program` with `SECCOMP_SET_MODE_FILTER`.
-pub fn seccomp_load(program: &[libc::sock_filter], flags: c_ulong) -> Result<()> {
+/// seccomp(2): loads `program` with `SECCOMP_SET_MODE_FILTER`. With `SECCOMP_FILTER_FLAG_NEW_LISTENER`
+/// in `flags` (Linux 5.0) the result is the number of the listener's descriptor, which is nobody's yet.
+pub fn seccomp_load(program: &[libc::sock_filter], flags: c_ulong) -> Result<RawFd> {
     let prog = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: `prog` points to `program`, which the kernel only reads.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) };
-    check(ret).map(drop)
+    check(ret).map(|fd| fd as RawFd)
+}
+
+/// A descriptor that the kernel has just given out, and that is nobody's yet.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller has the number from [`seccomp_load`] and gives it to nobody else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Whether seccomp(2) knows `action` (`SECCOMP_GET_ACTION_AVAIL`, Linux 4.14).
