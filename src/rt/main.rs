@@ -15,7 +15,7 @@ mod seccomp;
 mod state;
 mod sys;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use clap::Parser;
@@ -26,7 +26,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 fn run() -> i32 {
     // containerd's shim writes this one with one dash (containerd/go-runc).
     let dashes = |arg: OsString| if arg == "-no-subreaper" { "--no-subreaper".into() } else { arg };
-    let cli = match cli::Cli::try_parse_from(std::env::args_os().map(dashes)) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else, since it is all done again. A word too many is no harm.
+    if args.iter().any(|arg| ["create", "run", "exec"].map(OsStr::new).contains(&&**arg))
+        && let Err(error) = launch::binary::protect(&args)
+    {
+        log::error(&format!("{error:#}"));
+        return 1;
+    }
+    let cli = match cli::Cli::try_parse_from(args.into_iter().map(dashes)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -24,6 +24,7 @@
 //! [`restore`] leave the processes to CRIU. Either side's death ends the other's wait; until *ready*, the
 //! kernel also kills init when the parent dies.
 
+pub mod binary;
 mod cgroups;
 pub mod checkpoint;
 mod copy_up;
