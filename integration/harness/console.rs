@@ -13,23 +13,31 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use super::{Place, RT};
 
 /// Takes the one terminal that a runtime sends.
+#[track_caller]
 pub fn receive(listener: &UnixListener) -> OwnedFd {
-    let (socket, _) = listener.accept().unwrap();
+    take(listener).unwrap()
+}
+
+/// The same, where it may send none.
+pub fn take(listener: &UnixListener) -> Result<OwnedFd, String> {
+    let (socket, _) = listener.accept().map_err(|error| error.to_string())?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 64];
-    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    assert!(message.bytes > 0, "a message without a byte is lost on some receivers");
+    let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        .map_err(|error| error.to_string())?;
+    if message.bytes == 0 {
+        return Err("a message without a byte is lost on some receivers".into());
+    }
     let fds: Vec<OwnedFd> = control
         .drain()
         .filter_map(|part| if let RecvAncillaryMessage::ScmRights(fds) = part { Some(fds) } else { None })
         .flatten()
         .collect();
-    let [master] = <[OwnedFd; 1]>::try_from(fds).unwrap();
+    let [master] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| format!("{} descriptors, wanted one", fds.len()))?;
     let mut rest = Vec::new();
-    (&socket).read_to_end(&mut rest).unwrap();
-    assert_eq!(rest, b"", "the socket is closed after one message");
-    master
+    (&socket).read_to_end(&mut rest).map_err(|error| error.to_string())?;
+    if rest.is_empty() { Ok(master) } else { Err("more than one message".into()) }
 }
 
 /// Reads from a terminal until its other side is closed, or what was read ends with `until`.

@@ -73,7 +73,8 @@ impl Place {
     pub fn new() -> Place {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(is_root() || guest::is_inside(), "these tests make containers: run them as root");
-        let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Padded, so that none is the beginning of another.
+        let name = format!("{PREFIX}{}-{:03}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
         // A mapped root must be able to come through.
         fs::DirBuilder::new().mode(0o755).create(&dir).unwrap();

@@ -380,13 +380,17 @@ fn remove_below(dir: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Removes a group that may not be ours, if nothing is in it. A dying process gets a moment.
-pub fn remove_if_empty(path: &Path) {
+pub fn remove_if_empty(path: &Path) -> Result<()> {
     for _ in 0..100 {
         match fs::remove_dir(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
-            _ => return,
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).at(|| format!("removing cgroup {}", path.display()));
+            }
+            _ => return Ok(()),
         }
     }
+    Ok(())
 }
 
 /// Removes the group with the groups below it. One that is gone already is no error.
@@ -415,8 +419,9 @@ pub fn remove(path: &Path) -> Result<()> {
                 pause = (pause * 2).min(Duration::from_millis(20));
             }
             Err(error) => {
-                let left = Group { path, below: true }.processes();
-                bail!("removing cgroup {}: {}; processes in it: {left:?}", path.display(), text(&error));
+                let left = Group { path, below: true }.processes().unwrap_or_default();
+                let left = if left.is_empty() { String::new() } else { format!("; processes in it: {left:?}") };
+                bail!("removing cgroup {}: {}{left}", path.display(), text(&error));
             }
         }
     }

@@ -73,7 +73,7 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
     for dir in &state.cgroups {
         match dir.owner {
             Ownership::Ours => keep(tree::remove(Path::new(&*dir.path))),
-            Ownership::Unknown => tree::remove_if_empty(Path::new(&*dir.path)),
+            Ownership::Unknown => keep(tree::remove_if_empty(Path::new(&*dir.path))),
             Ownership::Foreign => {}
         }
     }

@@ -32,7 +32,7 @@ use rustix::thread::{CpuSet, sched_setaffinity, set_thread_res_gid, set_thread_r
 use super::kernel::{Kernel, Label};
 use super::process::{Traits, attributes, become_user, execute};
 use super::resolve::Tree;
-use super::sync::{Channel, Go, Said, pair};
+use super::sync::{Channel, Go, Said, last_word, pair};
 use super::users::Asked;
 use super::{init, limits, listener, parent, terminal};
 use crate::cgroup::systemd::{Manager, Unit};
@@ -118,7 +118,7 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
     };
     drop((theirs, root, exec.console.take()));
     if staged {
-        let handed_over = take_over(&ours, signals);
+        let handed_over = take_over(&ours, &pidfd, signals);
         if handed_over.is_err() {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         }
@@ -138,11 +138,8 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
 }
 
 /// The process that the extra one has cloned.
-fn take_over(sync: &Channel, signals: &Signals) -> Result<(i32, OwnedFd)> {
-    if let Waited::Signal(signal) = signals.wait_for(sync, None)? {
-        bail!("cut short by signal {signal}");
-    }
-    match sync.listen()? {
+fn take_over(sync: &Channel, extra: &OwnedFd, signals: &Signals) -> Result<(i32, OwnedFd)> {
+    match last_word(sync, extra, signals)? {
         Said::Pid(pid) => {
             let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the process has no id"))?;
             // It is our child and not yet waited for, so the number cannot be another's.
@@ -390,6 +387,7 @@ impl Inside {
             // What this one has to say must not come before its number.
             Ok(sys::Cloned::Child) => self.sync.wait(Go::Known),
             Ok(sys::Cloned::Parent { pid, .. }) => {
+                // Who hears of no number gives up, which ends the process.
                 let _ = self.sync.say(&Said::Pid(pid));
                 std::process::exit(0);
             }

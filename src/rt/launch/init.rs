@@ -332,11 +332,12 @@ fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<()> {
     // Before the parent may end: from here on its end is seen on the socket, and a container that
     // is finished must outlive it.
     set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
+    // Made while there is somebody to hear of a failure.
+    let (closed, _) = super::sync::pair()?;
     init.sync.say(&Said::Ready)?;
     init.sync.wait(Go::Finish)?;
     if let Some(socket) = init.start.take() {
         // Nobody listens there any more: what init holds is this one socket.
-        let (closed, _) = super::sync::pair()?;
         drop(std::mem::replace(&mut init.sync, closed));
         *reporter = Some(wait_for_start(&socket)?);
     }
@@ -349,11 +350,17 @@ fn wait_for_start(socket: &OwnedFd) -> Result<Channel> {
         match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
             Ok(connection) => {
                 let channel = Channel::of(connection);
-                if channel.wait(Go::Start).is_ok() {
-                    return Ok(channel);
+                match channel.wait(Go::Start) {
+                    Ok(()) => return Ok(channel),
+                    // A `start` must not take the silence for success; who only looked is gone.
+                    Err(error) => drop(channel.say(&Said::Failed(format!("{error:#}")))),
                 }
             }
             Err(Errno::INTR | Errno::CONNABORTED) => {}
+            // Want of something, which passes; nobody would hear of it.
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
             Err(error) => return Err(error).at(|| "waiting for start".into()),
         }
     }

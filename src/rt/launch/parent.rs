@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use rustix::thread::CapabilitySet;
 
 use super::init::Init;
-use super::sync::{Channel, Go, Said, pair};
+use super::sync::{Channel, Go, Said, last_word, pair};
 use super::timeline::{Span, Timeline};
 use super::{cgroups, destroy, hook, init, limits, listener, netdev, rootfs, stage, userns};
 use crate::cgroup::systemd::Manager;
@@ -169,7 +169,10 @@ fn start<'p>(
     };
     drop((theirs, early, root, start_socket, join, into, options.console.take()));
     if namespaces.staged() {
-        let said = ours.listen();
+        let said = last_word(&ours, &pidfd, signals);
+        if said.is_err() {
+            let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        }
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         (pid, pidfd) = match said? {
             Said::Pid(pid) => {

@@ -152,7 +152,7 @@ fn enter_directory(path: &str) -> Result<()> {
 fn environment(process: &Process<'_>) -> Result<Vec<CString>> {
     let mut env = c_strings(&process.env, "/process/env")?;
     if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
-        env.push(CString::new(format!("HOME={}", users::home(process.uid)))?);
+        env.push(CString::new(format!("HOME={}", users::home(process.uid)?))?);
     }
     Ok(env)
 }

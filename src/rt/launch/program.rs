@@ -51,10 +51,30 @@ pub fn find(file: &str, env: &[impl AsRef<str>]) -> Result<CString, String> {
         directories.map(|directory| Path::new(if directory.is_empty() { "." } else { directory }).join(file));
     // Joining nothing to a directory would find the directory.
     let candidates = candidates.filter(|_| !file.is_empty());
-    match candidates.clone().find(|path| executable(path).is_ok()) {
-        Some(path) => c_string(file, &path),
-        None => Err(not_on_path(file, setting, candidates)),
+    for path in candidates.clone() {
+        match executable(&path) {
+            Ok(()) => return c_string(file, &path),
+            Err(error) if is_elsewhere(&error) => {}
+            // It may be the one that is meant: another of that name would be the wrong program.
+            Err(error) => return Err(refused(file, &path, &error)),
+        }
     }
+    Err(not_on_path(file, setting, candidates))
+}
+
+/// Whether an error of one directory of the PATH lets the search go on in the next, as execvp(3) does.
+fn is_elsewhere(error: &io::Error) -> bool {
+    const KNOWN: [i32; 8] = [
+        libc::ENOENT,
+        libc::ENOTDIR,
+        libc::EACCES,
+        libc::EISDIR,
+        libc::ELOOP,
+        libc::ENAMETOOLONG,
+        libc::ESTALE,
+        libc::ENODEV,
+    ];
+    error.raw_os_error().is_some_and(|errno| KNOWN.contains(&errno))
 }
 
 fn c_string(file: &str, path: &Path) -> Result<CString, String> {

@@ -72,6 +72,7 @@ pub(super) fn clone_init(namespaces: &Namespaces, list: &mut Vec<(u64, OwnedFd)>
     });
     let said = match cloned {
         Ok(sys::Cloned::Child) => return,
+        // Who hears of no number gives up, which ends init.
         Ok(sys::Cloned::Parent { pid, .. }) => Said::Pid(pid),
         Err(error) => Said::Failed(format!("{error:#}")),
     };

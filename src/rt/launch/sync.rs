@@ -8,12 +8,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, bail};
+use rustix::event::Timespec;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 use crate::sys::error::At;
+use crate::sys::signals::{Signals, Waited};
 
 /// From the parent to init: "you may go on behind this point".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,20 @@ pub fn pair() -> Result<(Channel, Channel)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .at(|| "making a socket pair".into())?;
     Ok((Channel(one), Channel(other)))
+}
+
+/// The one word of a process that ends behind it, [`Said::End`] if it has said none. Its end is what is
+/// waited for: what it has cloned holds the other side open, also when it was killed before its word.
+pub fn last_word(sync: &Channel, process: &OwnedFd, signals: &Signals) -> Result<Said> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    for (fd, limit) in [(process.as_fd(), None), (sync.as_fd(), Some(&now))] {
+        match signals.wait_for(fd, limit)? {
+            Waited::Signal(signal) => bail!("cut short by signal {signal}"),
+            Waited::TooLong => return Ok(Said::End),
+            Waited::Readable => {}
+        }
+    }
+    sync.listen()
 }
 
 fn talking() -> String {

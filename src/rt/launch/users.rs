@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::sys::error::At;
+
 /// How much of a file is read, in bytes.
 const MOST: u64 = 1 << 20;
 
@@ -56,10 +58,10 @@ impl Asked {
 
     /// Looks names up in the container that the caller is in.
     pub(super) fn look_up(&self) -> Result<Found> {
-        let passwd = if matches!(self.user, Id::Name(_)) { read("/etc/passwd") } else { String::new() };
+        let passwd = if matches!(self.user, Id::Name(_)) { read("/etc/passwd")? } else { String::new() };
         let group = match (&self.user, &self.group) {
             (Id::Number(_), None | Some(Id::Number(_))) => String::new(),
-            _ => read("/etc/group"),
+            _ => read("/etc/group")?,
         };
         find(self, &passwd, &group)
     }
@@ -100,21 +102,26 @@ fn find(asked: &Asked, passwd: &str, group: &str) -> Result<Found> {
 }
 
 /// The home directory of a user; `/` where the container has no entry for it.
-pub(super) fn home(uid: u32) -> String {
-    let text = read("/etc/passwd");
+pub(super) fn home(uid: u32) -> Result<String> {
+    let text = read("/etc/passwd")?;
     let home = users(&text).find(|user| user.uid == uid).map(|user| user.home);
-    home.filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or("/").to_owned()
+    Ok(home.filter(|home| home.starts_with('/') && !home.contains('\0')).unwrap_or("/").to_owned())
 }
 
-fn read(path: &str) -> String {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+/// A file of the image's, which may lack it or have something else in its place; but a file that is
+/// there and cannot be read would make another user of this one.
+fn read(path: &str) -> Result<String> {
+    const NO_FILE: [i32; 6] = [libc::ENOENT, libc::ENOTDIR, libc::ELOOP, libc::EACCES, libc::ENXIO, libc::ENODEV];
+    let what = || format!("reading the container's {path}");
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+        Err(error) if error.raw_os_error().is_some_and(|errno| NO_FILE.contains(&errno)) => return Ok(String::new()),
+        other => other.at(what)?,
+    };
     let mut bytes = Vec::new();
-    if let Ok(file) = file
-        && file.metadata().is_ok_and(|meta| meta.is_file())
-    {
-        let _ = file.take(MOST).read_to_end(&mut bytes);
+    if file.metadata().at(what)?.is_file() {
+        file.take(MOST).read_to_end(&mut bytes).at(what)?;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 struct User<'t> {

@@ -195,16 +195,18 @@ pub fn loopback_up() -> Result<()> {
 
 /// rt_sigaction(2) over all signals: every disposition that was inherited goes back to the default.
 /// The C library's own call refuses the two signals that it keeps for threads, so it is not used.
-fn reset_signal_dispositions() {
+fn reset_signal_dispositions() -> Result<()> {
     // The kernel's struct sigaction: handler, flags, restorer, mask. Zero is SIG_DFL.
     let default = [0 as c_ulong; 4];
-    for signal in 1..=64 {
-        // SAFETY: `default` is as large as the kernel's struct, which has an 8-byte mask. SIGKILL
-        // and SIGSTOP answer EINVAL, which changes nothing.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<c_void>(), 8usize);
-        }
+    // These two have no other.
+    for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        // SAFETY: `default` is as large as the kernel's struct, which has an 8-byte mask.
+        let ret = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<c_void>(), 8usize)
+        };
+        check(ret)?;
     }
+    Ok(())
 }
 
 /// pidfd_send_signal(2) with any signal number, real-time ones included.
@@ -282,7 +284,7 @@ pub fn namespace_kind(namespace: impl AsFd) -> Result<u64> {
 
 /// Default dispositions and an empty mask, as a fresh program expects them.
 pub fn reset_signals() -> Result<()> {
-    reset_signal_dispositions();
+    reset_signal_dispositions()?;
     let none = [0u8; 8];
     // SAFETY: the kernel reads an 8-byte mask and stores none.
     let ret = unsafe {

@@ -1,6 +1,6 @@
 //! The rules of config-linux.md, but for `resources`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::{id_mappings, keyed, resources};
 use crate::config::problem::Problems;
@@ -23,7 +23,7 @@ fn makes_namespace(spec: &Spec<'_>, kind: &str) -> bool {
 
 pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
     let linux = &spec.linux;
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for (index, namespace) in linux.namespaces.iter().enumerate() {
         if names::namespace(&namespace.kind).is_none() {
             problems.invalid(

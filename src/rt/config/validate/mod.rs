@@ -5,7 +5,7 @@
 mod linux;
 mod resources;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::problem::{Problems, token};
 use super::types::{Hook, IdMapping, Mount, Process, Spec, Str};
@@ -215,7 +215,7 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
             }
         }
     }
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for (index, limit) in process.rlimits.iter().enumerate() {
         let at = |field: &str| format!("{base}/rlimits/{index}/{field}");
         if names::rlimit(&limit.kind).is_none() {

@@ -1,6 +1,6 @@
 //! The rules of `linux.resources`.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::{cpu_list, keyed};
 use crate::config::problem::Problems;
@@ -37,7 +37,7 @@ pub fn resources(resources: &Resources<'_>, problems: &mut Problems) {
     if let Some(block_io) = &resources.block_io {
         self::block_io(block_io, problems);
     }
-    let mut sizes = HashSet::new();
+    let mut sizes = BTreeSet::new();
     for (index, limit) in resources.hugepage_limits.iter().enumerate() {
         let pointer = format!("{BASE}/hugepageLimits/{index}/pageSize");
         if !page_size(&limit.page_size) {
