@@ -1,8 +1,8 @@
 //! A container with everything in it that takes a step, and the certainty that nothing of it stays.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::trace::LIMIT;
 use crate::harness::{Bundle, Done, Place, RT, cgroups_named};
+use crate::trace::LIMIT;
 
 /// Names another runtime to put through the same.
 pub const RUNTIME: &str = "RT_FAULTS_RUNTIME";
@@ -183,7 +183,8 @@ impl<'p> Bed<'p> {
             let name = self.bundle.place.id("");
             let groups = cgroups_named(&name);
             let tasks = groups.iter().map(|path| fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default());
-            let mut pids: Vec<i32> = tasks.flat_map(|text| text.lines().flat_map(str::parse).collect::<Vec<_>>()).collect();
+            let mut pids: Vec<i32> =
+                tasks.flat_map(|text| text.lines().flat_map(str::parse).collect::<Vec<_>>()).collect();
             for line in crate::harness::processes_named(&name) {
                 pids.extend(line.split([' ', ':']).nth(1).and_then(|pid| pid.parse::<i32>().ok()));
             }

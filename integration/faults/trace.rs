@@ -152,14 +152,7 @@ impl<'t> Tracer<'t> {
             | Options::PTRACE_O_TRACEEXEC;
         ptrace::seize(pid, options).unwrap();
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        Tracer {
-            main: pid,
-            point,
-            out,
-            tasks: HashMap::new(),
-            processes: HashMap::new(),
-            traced: Traced::default(),
-        }
+        Tracer { main: pid, point, out, tasks: HashMap::new(), processes: HashMap::new(), traced: Traced::default() }
     }
 
     /// Until the command ends, and a little longer where the fault lies in a process that outlives it.

@@ -15,7 +15,7 @@ use rustix::process::{
 };
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Label};
 use super::process::{Traits, attributes, become_user, execute};
 use super::resolve::Tree;
 use super::rootfs::{self, Builder, attach_root, open_root, propagate};
@@ -66,7 +66,8 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     let steps = &mut timeline;
 
     steps.step("be tied to the parent", || begin(init))?;
-    steps.step("join namespaces", || stage::join(&mut init.join))?;
+    let mut pid_namespace = None;
+    steps.step("join namespaces", || enter_namespaces(init, &mut pid_namespace))?;
     if plan.namespaces.makes(libc::CLONE_NEWUSER) {
         steps.step("wait for id maps", || init.sync.wait(Go::Mapped))?;
     }
@@ -108,7 +109,7 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     let has_label =
         plan.process.as_ref().is_some_and(|process| process.apparmor.is_some() || process.selinux.is_some());
     let proc = if has_label || !plan.sysctl.is_empty() { Some(Kernel::open()?) } else { None };
-    let labels = match (&proc, &plan.process) {
+    let mut labels = match (&proc, &plan.process) {
         (Some(proc), Some(process)) => proc.label_files(process)?,
         _ => Vec::new(),
     };
@@ -127,6 +128,11 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     steps.step("pivot_root", || change_root(plan, &tree))?;
     steps.step("root's attributes", || finish_root(plan, &tree))?;
     drop(tree);
+    if plan.namespaces.apart() {
+        labels.iter().try_for_each(Label::set)?;
+        labels.clear();
+        steps.step("clone init", || hand_over(init, pid_namespace))?;
+    }
 
     let Some(process) = &plan.process else { return without_process(init, timeline, reporter) };
     let traits = Traits {
@@ -148,6 +154,47 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
     }
     let command = reporter.as_ref().unwrap_or(&init.sync);
     execute(&found, process, plan.seccomp.as_ref(), plan.preserve_fds, command)
+}
+
+/// Joins what is to be joined. The pid namespace is left for [`hand_over`], where its time is: all
+/// children are born into it from then on, hooks too. Only who is about to leave the host's user namespace
+/// has to enter it while he has the right to.
+fn enter_namespaces(init: &mut Init<'_>, pid_namespace: &mut Option<OwnedFd>) -> Result<()> {
+    let namespaces = &init.plan.namespaces;
+    let kind = libc::CLONE_NEWPID as u64;
+    if namespaces.apart() && !namespaces.makes(libc::CLONE_NEWUSER) {
+        let position = init.join.iter().position(|(joined, _)| *joined == kind);
+        *pid_namespace = position.map(|position| init.join.remove(position).1);
+    }
+    stage::join(&mut init.join)?;
+    if namespaces.apart() && namespaces.has_user() {
+        sys::unshare(namespaces.create as i32).at(|| "/linux/namespaces: making them".into())?;
+        if namespaces.makes(libc::CLONE_NEWUSER) {
+            init.sync.say(&Said::Joined)?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on as another process: one that is born into the pid namespace which others live in, now that
+/// there is nothing of the host left to see. It is this one's sibling; this one has done its work.
+fn hand_over(init: &mut Init<'_>, pid_namespace: Option<OwnedFd>) -> Result<()> {
+    let what = || "/linux/namespaces: joining the pid namespace".to_owned();
+    if let Some(namespace) = pid_namespace {
+        sys::setns(&namespace, libc::CLONE_NEWPID as u64).at(what)?;
+    }
+    match sys::clone3(libc::CLONE_PARENT as u64, None).at(what)? {
+        sys::Cloned::Parent { pid, .. } => {
+            // Who hears of no number gives up, which ends the new process.
+            let _ = init.sync.say(&Said::Pid(pid));
+            std::process::exit(0);
+        }
+        sys::Cloned::Child => {
+            set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())?;
+            init.sync.wait(Go::Known)?;
+            setsid().at(|| "starting a session".into()).map(drop)
+        }
+    }
 }
 
 /// Makes sure that this process does not outlive a parent that is killed, and that it holds no
@@ -231,7 +278,7 @@ fn build_root(init: &mut Init<'_>, steps: &mut Timeline, enter_cgroup: &mut Ente
         Ok(root)
     })?;
     let tree = Tree::new(root);
-    let mut builder = Builder::new(&tree, std::mem::take(&mut init.early), shares_with_host(&plan.steps));
+    let mut builder = Builder::new(&tree, std::mem::take(&mut init.early), plan);
     for step in &plan.steps {
         if matches!(step, Step::EnterCgroup) {
             enter_cgroup(steps, &init.sync)?;

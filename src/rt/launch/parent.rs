@@ -10,13 +10,13 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use rustix::thread::CapabilitySet;
 
 use super::init::Init;
-use super::sync::{Channel, Go, Said, last_word, pair};
+use super::sync::{Channel, Go, Said, last_word, next_word, pair};
 use super::timeline::{Span, Timeline};
 use super::{cgroups, destroy, hook, init, limits, listener, netdev, rootfs, stage, userns};
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::tree;
 use crate::config;
-use crate::plan::rootfs::{Step, What};
+use crate::plan::rootfs::{IdMap, Mount, Step, What};
 use crate::plan::{Plan, host};
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
@@ -61,7 +61,11 @@ struct Work<'w, 'p> {
     entry: &'w Entry,
     state: &'w mut State<'p>,
     sync: Channel,
+    /// Init, or who is to clone it.
     pid: i32,
+    pidfd: &'w mut OwnedFd,
+    /// Init is still to be cloned.
+    apart: bool,
     signals: &'w Signals,
     steps: Timeline,
     init_spans: Vec<Span>,
@@ -111,7 +115,7 @@ fn start<'p>(
     steps.step("state", || entry.write_first(state))?;
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
-    let early = steps.step("open sources", || open_early(plan))?;
+    let early = steps.step("open sources", || open_early(plan, &join))?;
     let needs_root =
         (namespaces.has_user() && userns::can(CapabilitySet::SYS_ADMIN)) || namespaces.joins(libc::CLONE_NEWNS);
     let root = if needs_root { Some(rootfs::open_root(&plan.root.path.to_string_lossy())?) } else { None };
@@ -133,8 +137,10 @@ fn start<'p>(
         _ => None,
     };
     let cloned = {
-        let own = steps.step("pid and time namespaces", || OwnNamespaces::leave(plan, &mut join))?;
-        let flags = if namespaces.staged() { 0 } else { namespaces.create };
+        let own = steps.step("time namespace", || OwnNamespaces::leave(plan, &mut join))?;
+        // Apart with a user namespace, it joins others first, and makes its own then.
+        let late = namespaces.staged() || (namespaces.apart() && namespaces.has_user());
+        let flags = if late { 0 } else { namespaces.create };
         let cloned = steps.step("clone", || {
             sys::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(|error| not_cloned(plan, into.is_some(), error))
         })?;
@@ -184,23 +190,24 @@ fn start<'p>(
             _ => bail!("/linux/namespaces: the process that joins them died"),
         };
     }
-    let pidfd = started.insert(pidfd);
     let mut work = Work {
         plan,
         entry,
         state,
         sync: ours,
         pid,
+        pidfd: started.insert(pidfd),
+        apart: namespaces.apart(),
         signals,
         steps,
         init_spans: Vec::new(),
         terminal: None,
         limits_from_outside,
     };
-    work.fill(joined_net, options, pidfd)?;
-    work.follow(options, pidfd)?;
+    work.fill(joined_net, options)?;
+    work.follow(options)?;
     Ok(Launched {
-        pidfd: pidfd.try_clone().at(|| "keeping the first process".into())?,
+        pidfd: work.pidfd.try_clone().at(|| "keeping the first process".into())?,
         terminal: work.terminal,
         timeline: work.steps,
         init_spans: work.init_spans,
@@ -209,10 +216,17 @@ fn start<'p>(
 
 impl Work<'_, '_> {
     /// What the parent does while init builds the root file system.
-    fn fill(&mut self, joined_net: Option<OwnedFd>, options: &mut Options<'_>, pidfd: &OwnedFd) -> Result<()> {
+    fn fill(&mut self, joined_net: Option<OwnedFd>, options: &mut Options<'_>) -> Result<()> {
         let (plan, pid) = (self.plan, self.pid);
         let namespaces = &plan.namespaces;
         if namespaces.makes(libc::CLONE_NEWUSER) {
+            if self.apart {
+                match next_word(&self.sync, self.pidfd, self.signals)? {
+                    Said::Joined => {}
+                    Said::Failed(line) => bail!(line),
+                    _ => return Err(self.silent_death()),
+                }
+            }
             let maps = || userns::write_maps(pid, &namespaces.uid_map, &namespaces.gid_map);
             self.steps.step("id maps", maps)?;
             self.sync.go(Go::Mapped)?;
@@ -226,7 +240,7 @@ impl Work<'_, '_> {
                 self.state.unit = None;
                 // Its limits are in force from the start: an init that they kill takes the scope with it.
                 let taken = tree::unified_path(&pid.to_string()).is_some_and(|it| it.ends_with(" (deleted)"));
-                return Err(if taken { self.silent_death(pidfd) } else { error });
+                return Err(if taken { self.silent_death() } else { error });
             }
             // Its end is systemd's business, but what is there now is the container's.
             self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
@@ -276,26 +290,49 @@ impl Work<'_, '_> {
                 })?;
             }
         }
-        self.state.pid = pid;
+        let entry = self.entry;
+        self.steps.step("for exec", || entry.write_for_exec(options.process, plan.seccomp.as_ref()))?;
+        self.write_pid()
+    }
+
+    /// Puts on disk which process `delete` has to end.
+    fn write_pid(&mut self) -> Result<()> {
+        let pid = self.pid;
         // Not yet waited for, so even a child that has died has an entry.
         let Some(stat) = Stat::of(pid) else {
             bail!("reading /proc/{pid}/stat: without it the container could not be told from others")
         };
-        self.state.start_time = stat.start_time;
+        (self.state.pid, self.state.start_time) = (pid, stat.start_time);
         let (entry, state) = (self.entry, &*self.state);
-        self.steps.step("for exec", || entry.write_for_exec(options.process, plan.seccomp.as_ref()))?;
         self.steps.step("state with pid", || entry.write(state))
     }
 
+    /// Init has been cloned by the process that set the container up, which ends now.
+    fn take_over(&mut self, pid: i32) -> Result<()> {
+        let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the first process has no id"))?;
+        // It is our child and not yet waited for, so the number cannot be another's.
+        let init = pidfd_open(raw, PidfdFlags::empty()).at(|| "opening the first process".into())?;
+        let before = std::mem::replace(self.pidfd, init);
+        (self.pid, self.apart) = (pid, false);
+        let _ = waitid(WaitId::PidFd(before.as_fd()), WaitIdOptions::EXITED);
+        self.write_pid()?;
+        self.sync.go(Go::Known).map(drop)
+    }
+
     /// Answers init until it runs the program, or waits for `start`.
-    fn follow(&mut self, options: &Options<'_>, pidfd: &OwnedFd) -> Result<()> {
+    fn follow(&mut self, options: &Options<'_>) -> Result<()> {
         let mut ready = false;
         loop {
-            match self.signals.wait_for(&self.sync, None)? {
-                Waited::Signal(signal) => bail!("cut short by signal {signal}"),
-                Waited::Readable | Waited::TooLong => {}
-            }
-            match self.sync.listen()? {
+            let said = if self.apart {
+                next_word(&self.sync, self.pidfd, self.signals)?
+            } else {
+                match self.signals.wait_for(&self.sync, None)? {
+                    Waited::Signal(signal) => bail!("cut short by signal {signal}"),
+                    Waited::Readable | Waited::TooLong => self.sync.listen()?,
+                }
+            };
+            match said {
+                Said::Pid(pid) if self.apart => self.take_over(pid)?,
                 Said::Prepared => {
                     let hooks = self.plan.hooks;
                     let json = self.state.spec_json(Status::Created, self.pid);
@@ -319,8 +356,8 @@ impl Work<'_, '_> {
                 }
                 Said::Failed(line) => bail!(line),
                 Said::End if ready => return Ok(()),
-                Said::End => return Err(self.silent_death(pidfd)),
-                Said::Pid(_) => bail!("init said a pid, which is not its to say"),
+                Said::End => return Err(self.silent_death()),
+                Said::Pid(_) | Said::Joined | Said::Mount(_) => bail!("init said a word that is not its to say"),
             }
         }
     }
@@ -341,9 +378,10 @@ impl Work<'_, '_> {
     }
 
     /// Init is gone and has said nothing.
-    fn silent_death(&self, pidfd: &OwnedFd) -> anyhow::Error {
+    fn silent_death(&self) -> anyhow::Error {
         // Kept for the cleanup, which waits for it as well.
-        let status = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).ok().flatten();
+        let status =
+            waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).ok().flatten();
         let how = match status.as_ref().map(|status| (status.terminating_signal(), status.exit_status())) {
             Some((Some(signal), _)) => format!("was killed by signal {signal}"),
             Some((_, Some(code))) => format!("ended with exit status {code}"),
@@ -384,41 +422,51 @@ fn not_cloned(plan: &Plan<'_>, into_cgroup: bool, error: rustix::io::Errno) -> a
     entry.map_or_else(other, anyhow::Error::msg)
 }
 
-/// Binds that init could not open (see [`crate::plan::rootfs::What::Bind`]).
-fn open_early(plan: &Plan<'_>) -> Result<Vec<OwnedFd>> {
+/// Mounts that init could not open: binds (see [`crate::plan::rootfs::What::Bind`]), and procfs of a pid
+/// namespace that is joined.
+fn open_early(plan: &Plan<'_>, join: &[(u64, OwnedFd)]) -> Result<Vec<OwnedFd>> {
     let mut opened = Vec::new();
     for step in &plan.steps {
         let Step::Mount(mount) = step else { continue };
-        let What::Bind { source, recursive, idmap, early: true, .. } = &mount.what else { continue };
-        let open = || {
-            if idmap.is_some() && !userns::can(CapabilitySet::SYS_ADMIN) {
-                bail!("idmap: it takes CAP_SYS_ADMIN, which a plain user has not");
+        let made = match &mount.what {
+            What::Bind { source, recursive, idmap, early: true, .. } => {
+                open_bind_early(mount, source, *recursive, idmap.as_ref())
             }
-            let fd = rootfs::open_bind(mount, source, *recursive)?;
-            if let Some(map) = idmap {
-                userns::idmap(&fd, map)?;
+            What::New { fstype: "proc", source, data, superblock, .. } if plan.namespaces.apart() => {
+                let data: Vec<&str> = data.iter().map(|word| &**word).collect();
+                stage::procfs(join, || rootfs::new_filesystem("proc", source, &data, superblock, mount.attributes))
             }
-            if mount.propagation.is_none() {
-                // As if it had been opened after init had cut its mounts off.
-                let slave = crate::plan::options::Propagation { kind: libc::MS_SLAVE, recursive: true };
-                rootfs::propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
-            }
-            Ok(fd)
+            _ => continue,
         };
         let place = mount.index.map_or(String::new(), |index| format!("/mounts/{index}: "));
-        opened
-            .push(open().map_err(|error: anyhow::Error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
+        opened.push(made.map_err(|error| anyhow!("{place}mounting {}: {error:#}", mount.destination))?);
     }
     Ok(opened)
 }
 
-/// The parent's own pid and time namespaces for its children, while they are others. Hooks that it
-/// starts later belong to the runtime's namespaces again.
+fn open_bind_early(mount: &Mount<'_>, source: &str, recursive: bool, idmap: Option<&IdMap>) -> Result<OwnedFd> {
+    if idmap.is_some() && !userns::can(CapabilitySet::SYS_ADMIN) {
+        bail!("idmap: it takes CAP_SYS_ADMIN, which a plain user has not");
+    }
+    let fd = rootfs::open_bind(mount, source, recursive)?;
+    if let Some(map) = idmap {
+        userns::idmap(&fd, map)?;
+    }
+    if mount.propagation.is_none() {
+        // As if it had been opened after init had cut its mounts off.
+        let slave = crate::plan::options::Propagation { kind: libc::MS_SLAVE, recursive: true };
+        rootfs::propagate(&fd, slave).at(|| "cutting it off from the host's mounts".into())?;
+    }
+    Ok(fd)
+}
+
+/// The parent's own time namespace for its children, while it is another. Hooks that it starts later
+/// belong to the runtime's namespaces again.
 struct OwnNamespaces(Vec<(u64, OwnedFd)>);
 
 impl OwnNamespaces {
-    /// Sets what the next clone is born into: a pid namespace cannot be joined by a process itself,
-    /// and the offsets of a new time namespace must be set before anybody is inside.
+    /// Sets what the next clone is born into: a process cannot join a time namespace itself, and the
+    /// offsets of a new one must be set before anybody is inside.
     fn leave(plan: &Plan<'_>, join: &mut Vec<(u64, OwnedFd)>) -> Result<OwnNamespaces> {
         let mut own = OwnNamespaces(Vec::new());
         let namespaces = &plan.namespaces;
@@ -429,13 +477,11 @@ impl OwnNamespaces {
             })?;
             Ok((kind as u64, file.into()))
         };
-        if !namespaces.staged() {
-            for (kind, name) in [(libc::CLONE_NEWPID, "pid"), (libc::CLONE_NEWTIME, "time")] {
-                let Some(position) = join.iter().position(|(joined, _)| *joined == kind as u64) else { continue };
-                own.0.push(remember(kind, name)?);
-                let (_, fd) = join.remove(position);
-                sys::setns(&fd, kind as u64).at(|| format!("/linux/namespaces: joining the {name} namespace"))?;
-            }
+        let joined = join.iter().position(|(kind, _)| *kind == libc::CLONE_NEWTIME as u64);
+        if let Some(position) = joined.filter(|_| !namespaces.has_user()) {
+            own.0.push(remember(libc::CLONE_NEWTIME, "time")?);
+            let (kind, fd) = join.remove(position);
+            sys::setns(&fd, kind).at(|| "/linux/namespaces: joining the time namespace".into())?;
         }
         if let Some(offsets) = &namespaces.time {
             own.0.push(remember(libc::CLONE_NEWTIME, "time")?);

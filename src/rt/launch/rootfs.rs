@@ -21,8 +21,9 @@ use super::copy_up;
 use super::resolve::Tree;
 use crate::cgroup::tree;
 use crate::config::validate::harmless_proc_file;
+use crate::plan::Plan;
 use crate::plan::options::{Attributes, Propagation};
-use crate::plan::rootfs::{Device, Mount, What};
+use crate::plan::rootfs::{Device, Mount, What, shares_with_host};
 use crate::sys;
 use crate::sys::error::{At, errno};
 
@@ -71,8 +72,10 @@ fn set(mount: impl AsFd, attributes: Attributes, recursive: bool) -> rustix::io:
 /// The state of the work: the root, and what is used more than once.
 pub(super) struct Builder<'s> {
     tree: &'s Tree,
-    /// Detached bind mounts that the parent opened, by mount step in order.
+    /// Detached mounts that the parent opened, by mount step in order.
     early: std::vec::IntoIter<OwnedFd>,
+    /// Mounts of procfs are among them.
+    apart: bool,
     /// The host's mounts are not cut off yet: each bind mount has to be, unless it is to be shared.
     shares: bool,
     /// New tmpfs mounts by their destination: what is in them, we have made. A mount point directly
@@ -87,8 +90,17 @@ pub(super) struct Builder<'s> {
 }
 
 impl<'s> Builder<'s> {
-    pub(super) fn new(tree: &'s Tree, early: Vec<OwnedFd>, shares: bool) -> Self {
-        Builder { tree, early: early.into_iter(), shares, fresh: Vec::new(), device_dir: None, null: None, empty: None }
+    pub(super) fn new(tree: &'s Tree, early: Vec<OwnedFd>, plan: &Plan<'_>) -> Self {
+        Builder {
+            tree,
+            early: early.into_iter(),
+            apart: plan.namespaces.apart(),
+            shares: shares_with_host(&plan.steps),
+            fresh: Vec::new(),
+            device_dir: None,
+            null: None,
+            empty: None,
+        }
     }
 
     /// Does one mount of the plan.
@@ -124,7 +136,10 @@ impl<'s> Builder<'s> {
                 let made = if by_mount {
                     self.old_mount(fstype, source, &data, superblock, &target, destination)?
                 } else {
-                    let made = new_filesystem(fstype, source, &data, superblock, mount.attributes)?;
+                    let made = match (*fstype == "proc" && self.apart).then(|| self.early.next()).flatten() {
+                        Some(made) => made,
+                        None => new_filesystem(fstype, source, &data, superblock, mount.attributes)?,
+                    };
                     if *copy_up {
                         copy_up::directory(&target, &made)?;
                     }
@@ -391,7 +406,7 @@ pub(super) fn open_bind(mount: &Mount<'_>, source: &str, recursive: bool) -> Res
 }
 
 /// A new file system, configured and detached.
-fn new_filesystem(
+pub(super) fn new_filesystem(
     fstype: &str,
     source: &str,
     data: &[&str],
@@ -468,7 +483,7 @@ fn host_null() -> Result<OwnedFd> {
 }
 
 /// A tmpfs that is empty, stays so, and takes next to no memory.
-fn empty_directory() -> Result<OwnedFd> {
+pub(super) fn empty_directory() -> Result<OwnedFd> {
     let read_only = Attributes { set: libc::MOUNT_ATTR_RDONLY, clear: 0 };
     new_filesystem("tmpfs", "tmpfs", &["mode=755", "nr_inodes=2", "nr_blocks=1"], &["ro"], read_only)
 }

@@ -1,11 +1,16 @@
 //! Joining namespaces that exist already.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, chroot, fchdir, set_dumpable_behavior,
+    set_parent_process_death_signal, waitid,
+};
 
-use super::sync::{Channel, Said};
+use super::rootfs;
+use super::sync::{Channel, Said, pair};
 use crate::plan::{Join, Namespaces, names};
 use crate::sys;
 use crate::sys::error::{At, errno};
@@ -24,6 +29,54 @@ pub(super) fn open(list: &[Join]) -> Result<Vec<(u64, OwnedFd)>> {
             }
         })
         .collect()
+}
+
+/// Makes a mount of procfs that shows a pid namespace which is joined. A procfs shows the namespace of
+/// who makes it, so that somebody has to be in there for a moment: a process with an empty root and no
+/// descriptor of the host's, cloned by one that has neither and is not in there yet.
+pub(super) fn procfs(join: &[(u64, OwnedFd)], make: impl Fn() -> Result<OwnedFd>) -> Result<OwnedFd> {
+    let (ours, theirs) = pair()?;
+    let sys::Cloned::Parent { pidfd, .. } = sys::clone3(0, None).at(|| "cloning".into())? else {
+        let done = from_inside(join, &theirs, make);
+        if let Err(error) = done {
+            let _ = theirs.say(&Said::Failed(format!("{error:#}")));
+        }
+        std::process::exit(0);
+    };
+    drop(theirs);
+    let said = ours.listen();
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    match said? {
+        Said::Mount(mount) => Ok(mount),
+        Said::Failed(line) => bail!(line),
+        _ => bail!("the process that makes it died"),
+    }
+}
+
+fn from_inside(join: &[(u64, OwnedFd)], sync: &Channel, make: impl Fn() -> Result<OwnedFd>) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).at(|| "asking for the parent's death signal".into())?;
+    // Of the others, only what the right to mount hangs on.
+    let kinds = [libc::CLONE_NEWPID, libc::CLONE_NEWUSER].map(|kind| kind as u64);
+    let mut join = join
+        .iter()
+        .filter(|(kind, _)| kinds.contains(kind))
+        .map(|(kind, fd)| Ok((*kind, fd.try_clone()?)))
+        .collect::<std::io::Result<Vec<_>>>()
+        .at(|| "keeping namespaces".into())?;
+    self::join(&mut join)?;
+    // A mount namespace in which it may mount.
+    sys::unshare(libc::CLONE_NEWNS).at(|| "making a mount namespace".into())?;
+    let empty = rootfs::empty_directory()?;
+    fchdir(&empty).at(|| "entering an empty root".into())?;
+    chroot(".").at(|| "entering an empty root".into())?;
+    drop(empty);
+    sys::close_all_but(&mut [sync.as_fd().as_raw_fd()]).at(|| "closing descriptors".into())?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at(|| "making the process undumpable".into())?;
+    let sys::Cloned::Parent { pidfd, .. } = sys::clone3(0, None).at(|| "cloning into the pid namespace".into())? else {
+        sync.say(&make().map_or_else(|error| Said::Failed(format!("{error:#}")), Said::Mount))?;
+        std::process::exit(0);
+    };
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).at(|| "waiting for it".into()).map(drop)
 }
 
 /// Joins them all. Those of the host can be joined only before the user namespace is entered, those

@@ -44,10 +44,14 @@ pub enum Said {
     Prepared,
     /// Only what [`Go::Finish`] allows is left.
     Ready,
+    /// It is in the new user namespace, which it has made itself: time for the id maps.
+    Joined,
     /// The process id of init, from the extra process that cloned it.
     Pid(i32),
     /// The master of the terminal.
     Terminal(OwnedFd),
+    /// A mount that was made for somebody else.
+    Mount(OwnedFd),
     /// The listener of the filter that is in force now.
     Listener(OwnedFd),
     /// What took how long, see [`super::timeline`].
@@ -71,15 +75,24 @@ pub fn pair() -> Result<(Channel, Channel)> {
 /// The one word of a process that ends behind it, [`Said::End`] if it has said none. Its end is what is
 /// waited for: what it has cloned holds the other side open, also when it was killed before its word.
 pub fn last_word(sync: &Channel, process: &OwnedFd, signals: &Signals) -> Result<Said> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    for (fd, limit) in [(process.as_fd(), None), (sync.as_fd(), Some(&now))] {
-        match signals.wait_for(fd, limit)? {
-            Waited::Signal(signal) => bail!("cut short by signal {signal}"),
-            Waited::TooLong => return Ok(Said::End),
-            Waited::Readable => {}
-        }
+    if let Waited::Signal(signal) = signals.wait_for(process, None)? {
+        bail!("cut short by signal {signal}");
     }
-    sync.listen()
+    next_word(sync, process, signals)
+}
+
+/// The next word; [`Said::End`] also when the process has ended without one, whoever else holds the other
+/// side open.
+pub fn next_word(sync: &Channel, process: &OwnedFd, signals: &Signals) -> Result<Said> {
+    const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if let Waited::Signal(signal) = signals.wait_for_any([sync.as_fd(), process.as_fd()], None)? {
+        bail!("cut short by signal {signal}");
+    }
+    match signals.wait_for(sync, Some(&NOW))? {
+        Waited::Signal(signal) => bail!("cut short by signal {signal}"),
+        Waited::TooLong => Ok(Said::End),
+        Waited::Readable => sync.listen(),
+    }
 }
 
 fn talking() -> String {
@@ -131,8 +144,10 @@ impl Channel {
         match said {
             Said::Prepared => self.send(b'p', &[], None),
             Said::Ready => self.send(b'r', &[], None),
+            Said::Joined => self.send(b'j', &[], None),
             Said::Pid(pid) => self.send(b'i', &pid.to_le_bytes(), None),
             Said::Terminal(master) => self.send(b't', &[], Some(master.as_fd())),
+            Said::Mount(mount) => self.send(b'o', &[], Some(mount.as_fd())),
             Said::Listener(listener) => self.send(b'n', &[], Some(listener.as_fd())),
             Said::Timeline(bytes) => self.send(b'l', bytes, None),
             Said::Failed(line) => self.send(b'e', line.as_bytes(), None),
@@ -148,10 +163,12 @@ impl Channel {
             (None, _) => Said::End,
             (Some(b'p'), _) => Said::Prepared,
             (Some(b'r'), _) => Said::Ready,
+            (Some(b'j'), _) => Said::Joined,
             (Some(b'i'), _) if payload.len() == 4 => {
                 Said::Pid(i32::from_le_bytes([payload[0], payload[1], payload[2], payload[3]]))
             }
             (Some(b't'), Some(master)) => Said::Terminal(master),
+            (Some(b'o'), Some(mount)) => Said::Mount(mount),
             (Some(b'n'), Some(listener)) => Said::Listener(listener),
             (Some(b'l'), _) => Said::Timeline(payload),
             (Some(b'e'), _) => Said::Failed(String::from_utf8_lossy(&payload).into_owned()),

@@ -153,7 +153,14 @@ impl Namespaces {
     /// cloned into a new namespace only by one that is already in the user namespace that shall own
     /// it, and namespaces of the host cannot be joined any more from inside a new user namespace.
     pub fn staged(&self) -> bool {
-        self.has_user() && !self.join.is_empty()
+        self.has_user() && !self.join.is_empty() && !self.apart()
+    }
+
+    /// Whether the process that sets the container up stays outside its pid namespace, because others
+    /// live there already, who could look at what it has of the host (/proc/PID/root, /proc/PID/fd). Init
+    /// is cloned from it when all of that is gone.
+    pub fn apart(&self) -> bool {
+        self.joins(libc::CLONE_NEWPID)
     }
 }
 
@@ -336,7 +343,7 @@ fn namespaces(spec: &Spec<'_>, problems: &mut Problems) -> Namespaces {
         namespaces.uid_map.clone_from(&linux.uid_mappings);
         namespaces.gid_map.clone_from(&linux.gid_mappings);
     }
-    if namespaces.staged() && namespaces.time.is_some() {
+    if namespaces.has_user() && !namespaces.join.is_empty() && namespaces.time.is_some() {
         let key = token("timeOffsets");
         problems.unavailable(
             format!("/linux/{key}"),

@@ -51,16 +51,22 @@ impl Signals {
         self.fd.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)
     }
 
-    /// Waits until `fd` can be read; `Some` signal when one comes before.
+    /// Waits until `fd` can be read, or a signal comes.
     pub fn wait_for(&self, fd: impl AsFd, limit: Option<&Timespec>) -> Result<Waited> {
+        self.wait_for_any([fd.as_fd()], limit)
+    }
+
+    /// Waits until one of them can be read, or a signal comes.
+    pub fn wait_for_any<const N: usize>(&self, fds: [BorrowedFd<'_>; N], limit: Option<&Timespec>) -> Result<Waited> {
         loop {
-            let mut list = [PollFd::new(&fd, PollFlags::IN), PollFd::new(&self.fd, PollFlags::IN)];
+            let own = self.fd.as_fd();
+            let mut list: Vec<PollFd<'_>> = fds.iter().chain([&own]).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
             match poll(&mut list, limit) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok(0) => return Ok(Waited::TooLong),
                 other => other.at(|| "waiting".into())?,
             };
-            if !list[0].revents().is_empty() {
+            if list[..N].iter().any(|polled| !polled.revents().is_empty()) {
                 return Ok(Waited::Readable);
             }
             if let Some(signal) = self.next() {
