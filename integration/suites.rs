@@ -35,6 +35,14 @@ fn oci_validation_programs() {
     assert!(passed >= 58 - known, "{text}");
 }
 
+/// All attacks, in their short form.
+#[test]
+fn attacks() {
+    let text = suite("integration/attacks/run", &[&rt()]);
+    let held = text.lines().filter(|line| line.contains(" held (")).count();
+    assert!(held >= 55, "{text}");
+}
+
 /// Containers under an engine, all its cases.
 #[track_caller]
 fn engine(name: &str) {
