@@ -2,8 +2,11 @@
 //! nothing left behind. And the unusual documents that have to work all the same.
 
 mod documents;
+mod generate;
+mod generated;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod rows;
 #[rustfmt::skip] // one row a line
 mod fields;
 

@@ -8,6 +8,8 @@ mod cli;
 mod commands;
 mod config;
 mod criu;
+#[cfg(test)]
+mod fuzz;
 mod launch;
 mod log;
 mod plan;

@@ -119,4 +119,18 @@ mod tests {
     fn hosts_without_any() {
         assert_eq!(Layout::parse("1 1 0:1 / / rw - ext4 x rw\n"), Layout::default());
     }
+
+    #[test]
+    fn fuzz_mountinfo() {
+        let own = std::fs::read("/proc/self/mountinfo").unwrap();
+        let seeds: [&[u8]; 3] = [
+            &own,
+            b"30 23 0:26 / /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory\n",
+            b"31 23 0:27 /a\\040b /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n",
+        ];
+        crate::fuzz::fuzz(&seeds, |bytes| {
+            let layout = Layout::parse(&String::from_utf8_lossy(bytes));
+            let _ = layout.find("memory");
+        });
+    }
 }

@@ -253,14 +253,16 @@ fn cpuset(files: &Files) -> Sets {
     }
 }
 
-/// `0-2,7` as numbers.
+/// `0-2,7` as numbers: of CPUs and nodes, of which no kernel has more.
 fn list(text: &str) -> Vec<u64> {
+    const MOST: usize = 8192;
     let ranges = text.trim().split(',').filter(|range| !range.is_empty());
     ranges
         .flat_map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             number(first)..=number(last)
         })
+        .take(MOST)
         .collect()
 }
 
@@ -423,5 +425,15 @@ mod tests {
             text.ends_with(r#""pids":{},"blkio":{},"hugetlb":{},"intel_rdt":{},"network_interfaces":null}"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn fuzz_control_files() {
+        let seeds: [&[u8]; 4] =
+            [b"8:0 Read 4096\n8:0 Total 4096\nTotal 4096\n", b"0-2,7\n", b"253:16 7\n", b"18446744073709551615\nmax\n"];
+        crate::fuzz::fuzz(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let _ = (number(&text), list(&text), devices(&text));
+        });
     }
 }

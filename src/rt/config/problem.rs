@@ -30,9 +30,18 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pointer = if self.pointer.is_empty() { "/" } else { &self.pointer };
-        // A name taken from a hostile document must not break the one line.
-        write!(f, "{pointer}: {}", self.message.replace(['\n', '\r', '\0'], " "))
+        write!(f, "{}: {}", one_line(pointer), one_line(&self.message))
     }
+}
+
+/// What comes of a hostile document must neither break the one line nor speak to the terminal, nor fill it.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 400;
+    let mut line: String = text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() {
+        line.push('…');
+    }
+    line
 }
 
 /// The findings so far. A room that checks a field is handed one of these.

@@ -85,6 +85,42 @@ fn or_default<'de, D: Deserializer<'de>, T: De<'de> + Default>(d: D) -> Result<T
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// The same for an object with names of the user's. One that stands twice is refused, as a field is: what wins would be
+/// for each reader to guess.
+fn names_once<'de, D, V>(d: D) -> Result<BTreeMap<Str<'de>, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: De<'de>,
+{
+    struct Once<V>(std::marker::PhantomData<V>);
+    impl<'de, V: De<'de>> Visitor<'de> for Once<V> {
+        type Value = BTreeMap<Str<'de>, V>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+        fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+        fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+            d.deserialize_map(self)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut names = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<Str<'de>, V>()? {
+                if names.contains_key(&name) {
+                    return Err(A::Error::custom(format!("duplicate field `{name}`")));
+                }
+                names.insert(name, value);
+            }
+            Ok(names)
+        }
+    }
+    d.deserialize_option(Once(std::marker::PhantomData))
+}
+
 /// Reads a struct from an object only: what serde derives would also take a list, field by field.
 struct Strict<T>(T);
 
@@ -147,7 +183,7 @@ objects! {
         domainname: Option<Str<'a>>,
         #[serde(default, deserialize_with = "or_default")] mounts: Vec<Mount<'a>>,
         #[serde(default, deserialize_with = "or_default")] hooks: Hooks<'a>,
-        #[serde(default, deserialize_with = "or_default")] annotations: BTreeMap<Str<'a>, Str<'a>>,
+        #[serde(default, deserialize_with = "names_once")] annotations: BTreeMap<Str<'a>, Str<'a>>,
         #[serde(default, deserialize_with = "or_default")] linux: Linux<'a>,
         freebsd: Option<FreeBsd<'a>>,
     }
@@ -259,14 +295,14 @@ objects! {
         #[serde(default, deserialize_with = "or_default")] namespaces: Vec<Namespace<'a>>,
         #[serde(default, deserialize_with = "or_default")] uid_mappings: Vec<IdMapping>,
         #[serde(default, deserialize_with = "or_default")] gid_mappings: Vec<IdMapping>,
-        #[serde(default, deserialize_with = "or_default")] time_offsets: BTreeMap<Str<'a>, TimeOffset>,
+        #[serde(default, deserialize_with = "names_once")] time_offsets: BTreeMap<Str<'a>, TimeOffset>,
         #[serde(default, deserialize_with = "or_default")] devices: Vec<Device<'a>>,
-        #[serde(default, deserialize_with = "or_default")] net_devices: BTreeMap<Str<'a>, NetDevice<'a>>,
+        #[serde(default, deserialize_with = "names_once")] net_devices: BTreeMap<Str<'a>, NetDevice<'a>>,
         cgroups_path: Option<Str<'a>>,
         #[serde(default, deserialize_with = "or_default")] resources: Resources<'a>,
         intel_rdt: Option<IntelRdt<'a>>,
         memory_policy: Option<MemoryPolicy<'a>>,
-        #[serde(default, deserialize_with = "or_default")] sysctl: BTreeMap<Str<'a>, Str<'a>>,
+        #[serde(default, deserialize_with = "names_once")] sysctl: BTreeMap<Str<'a>, Str<'a>>,
         seccomp: Option<Seccomp<'a>>,
         rootfs_propagation: Option<Str<'a>>,
         #[serde(default, deserialize_with = "or_default")] masked_paths: Strs<'a>,
@@ -306,8 +342,8 @@ objects! {
         #[serde(rename = "blockIO")] block_io: Option<BlockIo>,
         #[serde(default, deserialize_with = "or_default")] hugepage_limits: Vec<HugepageLimit<'a>>,
         network: Option<Network<'a>>,
-        #[serde(default, deserialize_with = "or_default")] rdma: BTreeMap<Str<'a>, Rdma>,
-        #[serde(default, deserialize_with = "or_default")] unified: BTreeMap<Str<'a>, Str<'a>>,
+        #[serde(default, deserialize_with = "names_once")] rdma: BTreeMap<Str<'a>, Rdma>,
+        #[serde(default, deserialize_with = "names_once")] unified: BTreeMap<Str<'a>, Str<'a>>,
     }
 
     /// One entry of `linux.resources.devices`.

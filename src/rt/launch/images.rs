@@ -290,4 +290,11 @@ mod tests {
         assert!(is_outside("pipe:[12]") && is_outside("file[1a:2b]"));
         assert!(!is_outside("/dev/pts/0") && !is_outside("socket:[3]") && !is_outside(""));
     }
+
+    #[test]
+    fn fuzz_escaped_paths() {
+        crate::fuzz::fuzz(&[b"/a\\040b\\134c", "/données\\011\\377".as_bytes()], |bytes| {
+            drop(unescape(&String::from_utf8_lossy(bytes)));
+        });
+    }
 }

@@ -283,4 +283,22 @@ mod tests {
         drop(parent);
         assert!(init.wait(Go::CgroupMade).is_err());
     }
+
+    #[test]
+    fn fuzz_messages() {
+        let seeds: [&[u8]; 6] =
+            [b"p", b"r", b"i\x01\x02\x03\x04", b"t", b"l\x01\x00\x00\x00\x00\x00\x00\x00", b"efailed"];
+        crate::fuzz::fuzz(&seeds, |bytes| {
+            let (one, other) = pair().unwrap();
+            if !bytes.is_empty() && bytes.len() < MAX {
+                rustix::net::send(&other.0, bytes, SendFlags::NOSIGNAL).unwrap();
+                let _ = one.listen();
+                rustix::net::send(&other.0, bytes, SendFlags::NOSIGNAL).unwrap();
+                let waited = one.wait(Go::Finish).is_ok();
+                assert_eq!(waited, bytes == [Go::Finish as u8]);
+            }
+            drop(other);
+            assert!(matches!(one.listen(), Ok(Said::End)));
+        });
+    }
 }

@@ -224,4 +224,25 @@ mod tests {
             assert!(who(bad).is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn fuzz_users() {
+        let seeds: [&[u8]; 4] = [
+            b"user:group\nuser:x:1000:1000::/home/user:/bin/sh\nroot:x:0:0:root:/root:/bin/sh\n\ngroup:x:5:user,root\n",
+            b"4294967295:1",
+            b"-1",
+            b"1:x",
+        ];
+        crate::fuzz::fuzz(&seeds, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let (asked, files) = text.split_once('\n').unwrap_or((&text, ""));
+            let Ok(asked) = Asked::parse(asked) else { return };
+            let (passwd, group) = files.split_once("\n\n").unwrap_or((files, files));
+            if let Ok(found) = find(&asked, passwd, group) {
+                // The highest number means "leave it as it is" to the kernel.
+                let ids = [found.uid].into_iter().chain(found.gid).chain(found.groups.into_iter().flatten());
+                assert!(ids.into_iter().all(|id| id != u32::MAX));
+            }
+        });
+    }
 }

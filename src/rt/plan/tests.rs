@@ -3,6 +3,8 @@
 //!
 //! `RT_BLESS=1 cargo test golden` writes the plans anew; read the difference before it is kept.
 
+mod fuzz;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 

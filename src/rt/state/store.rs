@@ -326,4 +326,18 @@ mod tests {
             assert!(check_id(id).is_err(), "{id:?}");
         }
     }
+
+    #[test]
+    fn fuzz_state() {
+        let seed = serde_json::to_string(&State::default()).unwrap();
+        crate::fuzz::fuzz(&[seed.as_bytes()], |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            if let Ok(state) = parse(&text, "id") {
+                let _ = state.group();
+                let _ = state.own_cgroups().count();
+                let json = state.spec_json(Status::Stopped, 1);
+                assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
+            }
+        });
+    }
 }

@@ -418,4 +418,10 @@ mod tests {
         }
         assert_eq!(property("CollectMode", "'inactive'"), Ok(("CollectMode".to_owned(), "inactive".into())));
     }
+
+    #[test]
+    fn fuzz_properties() {
+        let seeds: [&[u8]; 5] = [b"uint64 10000000", b"'inactive'", b"['a', 'b']", b"[('x', ['a'], true)]", b"@as []"];
+        crate::fuzz::fuzz(&seeds, |bytes| drop(property("TimeoutStopUSec", &String::from_utf8_lossy(bytes))));
+    }
 }

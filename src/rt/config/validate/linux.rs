@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{id_mappings, keyed, resources};
+use super::{id_mappings, keyed, path_length, resources};
 use crate::config::problem::Problems;
 use crate::config::types::{Device, Spec};
 use crate::plan::{names, options};
@@ -21,7 +21,8 @@ fn makes_namespace(spec: &Spec<'_>, kind: &str) -> bool {
         .any(|namespace| &*namespace.kind == kind && namespace.path.as_deref().unwrap_or_default().is_empty())
 }
 
-pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
+/// `linux.namespaces`: looked at first, since other fields ask for some of them.
+pub(super) fn namespaces(spec: &Spec<'_>, problems: &mut Problems) {
     let linux = &spec.linux;
     let mut seen = BTreeSet::new();
     for (index, namespace) in linux.namespaces.iter().enumerate() {
@@ -39,7 +40,14 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
         if let Some(path) = namespace.path.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/')) {
             problems.invalid(format!("/linux/namespaces/{index}/path"), format!("must be absolute, is \"{path}\""));
         }
+        let path = namespace.path.as_deref().unwrap_or_default();
+        path_length(path, &format!("/linux/namespaces/{index}/path"), problems);
     }
+}
+
+/// The rest of the section.
+pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
+    let linux = &spec.linux;
     for (field, list) in [("uidMappings", &linux.uid_mappings), ("gidMappings", &linux.gid_mappings)] {
         let pointer = format!("/linux/{field}");
         if !has_namespace(spec, "user") && !list.is_empty() {
@@ -71,6 +79,7 @@ pub(super) fn linux(spec: &Spec<'_>, problems: &mut Problems) {
             if !path.starts_with('/') {
                 problems.invalid(format!("/linux/{field}/{index}"), format!("must be absolute, is \"{path}\""));
             }
+            path_length(path, &format!("/linux/{field}/{index}"), problems);
         }
     }
     if let Some(personality) = &linux.personality {
@@ -123,6 +132,7 @@ fn device(device: &Device<'_>, base: &str, problems: &mut Problems) {
             }
         }
     }
+    path_length(&device.path, &format!("{base}/path"), problems);
     if !device.path.starts_with('/') || options::clean(&device.path) == "/" {
         problems.invalid(format!("{base}/path"), format!("must be an absolute path of a file, is \"{}\"", device.path));
     }
@@ -150,17 +160,21 @@ fn net_devices(spec: &Spec<'_>, problems: &mut Problems) {
             (format!("{pointer}/name"), device.name.as_deref().filter(|name| !name.is_empty())),
         ] {
             let Some(name) = name else { continue };
-            let bad = name.is_empty()
-                || name.len() > 15
-                || name == "."
-                || name == ".."
-                || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
-            if bad {
+            if !device_name(name) {
                 problems
                     .invalid(at, format!("\"{name}\" is no name of a network device (1..15 bytes, no /, : or blank)"));
             }
         }
     }
+}
+
+/// Whether a network device can have this name (`dev_valid_name` of the kernel).
+pub(super) fn device_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 15
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
 }
 
 /// Kernel parameters that belong to an ipc namespace.
@@ -210,9 +224,16 @@ fn sysctl(spec: &Spec<'_>, problems: &mut Problems) {
 fn intel_rdt(spec: &Spec<'_>, problems: &mut Problems) {
     let Some(rdt) = &spec.linux.intel_rdt else { return };
     if let Some(clos) = rdt.clos_id.as_deref().filter(|clos| *clos != "/")
-        && (clos.is_empty() || clos == "." || clos == ".." || clos.contains('/'))
+        && (clos.is_empty()
+            || clos == "."
+            || clos == ".."
+            || clos.len() > 255
+            || clos.contains(|c: char| c == '/' || c.is_control()))
     {
-        problems.invalid("/linux/intelRdt/closID", format!("must be / or one name without a slash, is \"{clos}\""));
+        problems.invalid(
+            "/linux/intelRdt/closID",
+            format!("must be / or one name of a directory without a slash, is \"{clos}\""),
+        );
     }
     let lines = rdt
         .schemata

@@ -18,10 +18,11 @@ pub use resources::resources;
 /// Appends everything that is wrong with `spec` to `problems`.
 pub fn validate(spec: &Spec<'_>, problems: &mut Problems) {
     version(&spec.oci_version, problems);
+    linux::namespaces(spec, problems);
     match &spec.root {
         None => problems.invalid("/root", "is required and missing"),
         Some(root) if root.path.is_empty() => problems.invalid("/root/path", "must not be empty"),
-        Some(_) => {}
+        Some(root) => path_length(&root.path, "/root/path", problems),
     }
     uts_name(spec, spec.hostname.as_ref(), "/hostname", problems);
     uts_name(spec, spec.domainname.as_ref(), "/domainname", problems);
@@ -120,13 +121,16 @@ fn mount_entry(spec: &Spec<'_>, mount: &Mount<'_>, index: usize, problems: &mut 
             format!("{destination} is inside /proc, where a mount would let the container forge what the kernel says"),
         );
     }
+    path_length(&mount.destination, &at("destination"), problems);
     let parsed = options::parse(&mount.options);
     let kind = mount.kind.as_deref().unwrap_or_default();
     let is_bind = parsed.bind.is_some() || (kind == "bind" && !parsed.remount);
     if is_bind {
-        if mount.source.as_deref().unwrap_or_default().is_empty() {
+        let source = mount.source.as_deref().unwrap_or_default();
+        if source.is_empty() {
             problems.invalid(at("source"), "a bind mount needs a source");
         }
+        path_length(source, &at("source"), problems);
         for (position, option) in &parsed.data {
             problems.warn(
                 at(&format!("options/{position}")),
@@ -178,6 +182,7 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
     if !process.cwd.starts_with('/') {
         problems.invalid(at("cwd"), format!("must be absolute, is \"{}\"", process.cwd));
     }
+    path_length(&process.cwd, &at("cwd"), problems);
     for (index, entry) in process.env.iter().enumerate() {
         if entry.find('=').is_none_or(|position| position == 0) {
             problems.invalid(at(&format!("env/{index}")), format!("must be NAME=VALUE, is \"{entry}\""));
@@ -189,6 +194,10 @@ pub fn process(process: &Process<'_>, base: &str, problems: &mut Problems) {
         if id == u32::MAX {
             problems.invalid(at(field), "must be 0..4294967294, is 4294967295");
         }
+    }
+    if user.additional_gids.len() > 65_536 {
+        let count = user.additional_gids.len();
+        problems.invalid(at("user/additionalGids"), format!("must be at most 65536 groups, here are {count}"));
     }
     for (index, gid) in user.additional_gids.iter().enumerate() {
         if *gid == u32::MAX {
@@ -262,6 +271,7 @@ fn hook(hook: &Hook<'_>, base: &str, problems: &mut Problems) {
     if !hook.path.starts_with('/') {
         problems.invalid(format!("{base}/path"), format!("must be absolute, is \"{}\"", hook.path));
     }
+    path_length(&hook.path, &format!("{base}/path"), problems);
     if let Some(timeout) = hook.timeout.filter(|timeout| *timeout <= 0) {
         problems.invalid(format!("{base}/timeout"), format!("must be above 0 seconds, is {timeout}"));
     }
@@ -301,6 +311,16 @@ pub(super) fn id_mappings(list: &[IdMapping], base: &str, problems: &mut Problem
                 problems.invalid(format!("{base}/{}/{field}", pair[1].2), format!("overlaps with entry {}", pair[0].2));
             }
         }
+    }
+}
+
+/// The kernel takes no longer path, and would only say so when much is done (`PATH_MAX`, path_resolution(7)).
+pub(super) fn path_length(path: &str, pointer: &str, problems: &mut Problems) {
+    let most = libc::PATH_MAX as usize - 1;
+    if path.len() > most {
+        problems.invalid(pointer, format!("must be at most {most} bytes long, has {}", path.len()));
+    } else if path.split('/').any(|part| part.len() > 255) {
+        problems.invalid(pointer, "must not hold a name of more than 255 bytes");
     }
 }
 

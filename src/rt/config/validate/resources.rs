@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{cpu_list, keyed};
+use super::{cpu_list, keyed, linux::device_name};
 use crate::config::problem::Problems;
 use crate::config::types::{BlockIo, Cpu, Memory, Resources};
 
@@ -48,7 +48,7 @@ pub fn resources(resources: &Resources<'_>, problems: &mut Problems) {
     }
     if let Some(network) = &resources.network {
         for (index, priority) in network.priorities.iter().enumerate() {
-            if priority.name.is_empty() || priority.name.contains(char::is_whitespace) {
+            if !device_name(&priority.name) {
                 problems.invalid(
                     format!("{BASE}/network/priorities/{index}/name"),
                     format!("\"{}\" is no name of a network device", priority.name),
@@ -57,12 +57,17 @@ pub fn resources(resources: &Resources<'_>, problems: &mut Problems) {
         }
     }
     for (device, limit) in &resources.rdma {
+        // It becomes the first word of a line in rdma.max.
+        if device.is_empty() || device.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+            problems.invalid(keyed(&format!("{BASE}/rdma"), device), format!("\"{device}\" is no name of a device"));
+        }
         if limit.hca_handles.is_none() && limit.hca_objects.is_none() {
             problems.invalid(keyed(&format!("{BASE}/rdma"), device), "must hold hcaHandles or hcaObjects");
         }
     }
     for key in resources.unified.keys() {
-        if key.contains('/') || !key.contains('.') {
+        let is_name = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if !is_name || !key.contains('.') || key.starts_with('.') {
             problems.invalid(
                 keyed(&format!("{BASE}/unified"), key),
                 format!("must be the name of a control file such as memory.high, is \"{key}\""),

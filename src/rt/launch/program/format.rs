@@ -277,4 +277,26 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
     }
+
+    #[test]
+    fn fuzz_programs() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let busybox = std::fs::read("/bin/sh").unwrap();
+        let seeds: [&[u8]; 4] = [&own[..2048], &busybox[..2048], b"#!/bin/sh -e\n", b"#! \t/no/such\r\n"];
+        let file = tempfile();
+        crate::fuzz::fuzz(&seeds, |bytes| {
+            std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0).unwrap();
+            file.set_len(bytes.len() as u64).unwrap();
+            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+            for errno in [libc::ENOEXEC, libc::ENOENT] {
+                let why = diagnose(Path::new(&path), errno, 0);
+                assert!(why.is_none_or(|why| why.len() < 20_000 && !why.contains('\n')));
+            }
+        });
+    }
+
+    /// A file without a name.
+    fn tempfile() -> File {
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(std::env::temp_dir()).unwrap()
+    }
 }

@@ -4,6 +4,7 @@
 // System calls are known by their decimal numbers.
 #![allow(clippy::decimal_bitwise_operands)]
 
+mod fuzz;
 mod oracle;
 mod reading;
 

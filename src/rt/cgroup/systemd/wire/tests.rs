@@ -218,3 +218,20 @@ fn broken_messages_are_none_and_break_nothing() {
     assert_eq!(first(|first| first[0] = b'?'), None);
     assert_eq!(first(|first| first[3] = 2), None);
 }
+
+#[test]
+fn fuzz_messages() {
+    let fields = [(5, Value::Uint32(7)), (3, "JobRemoved".into()), (4, "org.freedesktop.DBus.Error.Failed".into())];
+    let body = [Value::Uint32(1), "text".into(), Value::from("x").boxed()];
+    let seeds = [message(2, &fields, &body), message(3, &fields[2..], &body[1..]), message(4, &fields[..1], &[])];
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    crate::fuzz::fuzz(&seeds, |bytes| {
+        if let Some(length) = bytes.first_chunk().and_then(length) {
+            assert!(length as u64 <= LONGEST);
+        }
+        if let Some(message) = Message::parse(bytes) {
+            let mut reader = message.reader();
+            let _ = (message.text(), reader.u32(), reader.string());
+        }
+    });
+}
