@@ -5,6 +5,7 @@
 
 mod bed;
 mod cases;
+mod directory;
 #[path = "../harness/mod.rs"]
 mod harness;
 #[allow(dead_code)] // only the table is of use here
@@ -12,6 +13,7 @@ mod harness;
 mod names;
 mod points;
 mod trace;
+mod world;
 
 /// One test a row, so that they run side by side.
 macro_rules! rows {
