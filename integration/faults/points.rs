@@ -16,6 +16,9 @@ const SHORT: usize = 30;
 /// Which of them.
 const SEED: &str = "RT_FAULTS_SEED";
 
+/// The mildest thing that can be wrong.
+const NOT_ONE_LINE: &str = "and not one line";
+
 /// What is done at the points of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -42,7 +45,7 @@ pub fn row(case: &Case, kind: Kind) {
         Ok(found) => found,
         Err(why) if ours => panic!("{}, undisturbed: {why}", case.name),
         Err(why) => {
-            println!("FAULTS | {} | {kind:?} | – | – | without any fault: {why}", case.name);
+            println!("FAULTS | {} | {kind:?} | – | – | – | – | without any fault: {why}", case.name);
             bed.sweep();
             return;
         }
@@ -51,11 +54,12 @@ pub fn row(case: &Case, kind: Kind) {
     let seed = number(SEED).unwrap_or(9);
     let count = number(COUNT).map_or(SHORT, |count| count as usize);
     let chosen = if count == 0 { all } else { choose(all, count, seed) };
-    let (mut tried, mut missed, mut failed) = (0, 0, Vec::new());
+    let (mut tried, mut missed, mut words, mut failed) = (0, 0, 0, Vec::new());
     for point in chosen {
         let (traced, problems) = try_point(&bed, case, point, &expected);
         tried += 1;
         missed += u32::from(traced.hit.is_none());
+        words += u32::from(!problems.is_empty() && problems.iter().all(|problem| problem.contains(NOT_ONE_LINE)));
         if !problems.is_empty() {
             let call = traced.hit.map_or_else(|| "not reached".to_owned(), trace::name);
             failed.push(format!(
@@ -70,7 +74,7 @@ pub fn row(case: &Case, kind: Kind) {
         }
     }
     let held = tried - failed.len();
-    println!("FAULTS | {} | {kind:?} | {tried} | {held} | seed {seed}, {missed} not reached", case.name);
+    println!("FAULTS | {} | {kind:?} | {tried} | {held} | {words} | {missed} | seed {seed}", case.name);
     for line in &failed {
         println!("FAULT {line}");
     }
@@ -168,7 +172,7 @@ fn answered(
         Some(137) if killed => Ok(()),
         Some(code) => match traced.stderr.trim_end().lines().count() {
             1 => Ok(()),
-            _ => Err(format!("exit status {code}, and not one line: {:?}", traced.stderr)),
+            _ => Err(format!("exit status {code}, {NOT_ONE_LINE}: {:?}", traced.stderr)),
         },
     }
 }

@@ -83,10 +83,12 @@ const CANNOT_FAIL: &[i64] = &[
     libc::SYS_sigaltstack,
 ];
 
-/// Whether a system call can fail in this way. What else close(2) may answer comes from network file
-/// systems that write late, and Rust's directories take it for a mistake in the program.
+/// Whether a system call can fail in this way. Sleep can only be interrupted, and what else close(2) may
+/// answer comes from network file systems that write late: Rust's library takes both for a mistake in
+/// the program.
 pub fn can_fail(number: i64, errno: Errno) -> bool {
-    !CANNOT_FAIL.contains(&number) && (number != libc::SYS_close || errno == Errno::EINTR)
+    let interrupted_only = [libc::SYS_close, libc::SYS_clock_nanosleep].contains(&number);
+    !CANNOT_FAIL.contains(&number) && (!interrupted_only || errno == Errno::EINTR)
 }
 
 /// Runs `script` in a shell with `RT` as the place to put a fault in, its output going to `out`.
@@ -321,10 +323,10 @@ fn runs_a_shell(pid: Pid) -> bool {
     ["sh", "dash", "bash"].contains(&program(pid).as_str())
 }
 
-/// Everything that the container and the hooks run is busybox.
+/// Everything that the container and the hooks run is busybox. A runtime that executes a copy of itself
+/// may have no name any more.
 fn runs_the_runtime(pid: Pid) -> bool {
-    let program = program(pid);
-    !program.is_empty() && program != "busybox" && !["sh", "dash", "bash"].contains(&program.as_str())
+    program(pid) != "busybox" && !runs_a_shell(pid)
 }
 
 /// The name of a system call, for people.
