@@ -13,12 +13,14 @@ use crate::state::{State, Status};
 pub(super) fn delete(root: &Path, args: &cli::Delete) -> Result<()> {
     let id = &*args.id;
     store::check_id(id)?;
-    if args.force && !root.join(id).exists() {
+    // What cannot be looked at is not gone.
+    let gone = || root.join(id).try_exists().is_ok_and(|there| !there);
+    if args.force && gone() {
         return Ok(());
     }
     let entry = match Entry::open(root, id) {
         // Another `delete` was faster.
-        Err(_) if args.force && !root.join(id).exists() => return Ok(()),
+        Err(_) if args.force && gone() => return Ok(()),
         other => other?,
     };
     let text = entry.read()?;

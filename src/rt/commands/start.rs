@@ -36,13 +36,16 @@ pub(super) fn start(root: &Path, id: &str) -> Result<()> {
     poststart(&state)
 }
 
-/// Hears init out until it runs the program.
+/// Hears init out until it runs the program: it answers, and then its end of the socket is closed by execve.
 fn follow(init: &Channel, state: &State<'_>) -> Result<()> {
+    let mut heard = false;
     loop {
         match init.listen()? {
+            Said::Ready => heard = true,
             Said::Listener(fd) => listener::hand_on(&fd, state, Status::Created, state.pid, init)?,
             Said::Failed(line) => bail!(line),
-            Said::End => return Ok(()),
+            Said::End if heard => return Ok(()),
+            Said::End => bail!("the container's first process ended before it could be started"),
             _ => bail!("init said a word that is not its to say"),
         }
     }

@@ -48,7 +48,8 @@ pub fn kill(state: &State<'_>) -> Result<()> {
     // directory go at once.
     if let Some(group) = state.group()
         && !(group.below && std::fs::remove_dir(group.path).is_ok())
-        && group.path.exists()
+        // One that cannot be looked at is not gone.
+        && group.path.try_exists().unwrap_or(true)
     {
         let _ = freezer::thaw(&state.cgroups);
         group.kill()?;

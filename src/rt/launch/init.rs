@@ -397,9 +397,9 @@ fn wait_for_start(socket: &OwnedFd) -> Result<Channel> {
         match rustix::net::accept_with(socket, rustix::net::SocketFlags::CLOEXEC) {
             Ok(connection) => {
                 let channel = Channel::of(connection);
-                match channel.wait(Go::Start) {
+                // Without an answer `start` does not take the end for success; who only looked is gone.
+                match channel.wait(Go::Start).and_then(|()| channel.say(&Said::Ready)) {
                     Ok(()) => return Ok(channel),
-                    // A `start` must not take the silence for success; who only looked is gone.
                     Err(error) => drop(channel.say(&Said::Failed(format!("{error:#}")))),
                 }
             }
