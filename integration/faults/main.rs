@@ -55,3 +55,10 @@ rows! {
     resume_killed: "resume", Killed;
     resume_failing: "resume", Failing;
 }
+
+/// A sample on cgroup v2, where init is born in its cgroup.
+#[test]
+fn on_v2() {
+    let rows = ["rows::create_killed", "rows::run_killed", "rows::exec_killed", "rows::delete_force_killed"];
+    harness::guest::run_filtered(&[], &["RT_TEST_IN=v2", "RT_FAULTS_POINTS=8"], &rows);
+}

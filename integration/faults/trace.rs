@@ -123,6 +123,8 @@ pub fn run(script: &str, point: Option<Point>, out: &Path) -> Traced {
 struct Followed {
     /// Its process, as an index in order of birth; none for the shell around the runtime.
     process: Option<usize>,
+    /// The stop at a system call that comes next is the exit.
+    in_call: bool,
     /// What the system call that it is in shall answer.
     answer: Option<Errno>,
 }
@@ -205,7 +207,7 @@ impl<'t> Tracer<'t> {
             None if runs_the_runtime(pid) => Some(self.birth(group)),
             None => None,
         };
-        let task = Followed { process, answer: None };
+        let task = Followed { process, in_call: false, answer: None };
         self.tasks.insert(pid, task);
         task
     }
@@ -226,7 +228,7 @@ impl<'t> Tracer<'t> {
         }
         if event == libc::PTRACE_EVENT_EXEC && task.process.is_none() && runs_the_runtime(pid) {
             let process = Some(self.birth(pid.as_raw()));
-            self.tasks.insert(pid, Followed { process, answer: None });
+            self.tasks.insert(pid, Followed { process, in_call: true, answer: None });
         }
         self.go_on(pid, None);
     }
@@ -234,9 +236,9 @@ impl<'t> Tracer<'t> {
     /// At the entry to or the exit from a system call.
     fn at_call(&mut self, pid: Pid) {
         let mut task = self.task(pid);
-        // One that cannot be looked at has been killed meanwhile.
-        let Ok(info) = ptrace::syscall_info(pid) else { return };
-        if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+        task.in_call = !task.in_call;
+        if task.in_call {
+            // One that cannot be looked at has been killed meanwhile.
             let Ok(registers) = ptrace::getregs(pid) else { return };
             let number = registers.orig_rax as i64;
             if let Some(process) = task.process {
