@@ -56,7 +56,7 @@ pub fn row(case: &Case, kind: Kind) {
     let chosen = if count == 0 { all } else { choose(all, count, seed) };
     let (mut tried, mut missed, mut words, mut failed) = (0, 0, 0, Vec::new());
     for point in chosen {
-        let (traced, problems) = try_point(&bed, case, point, &expected);
+        let (traced, problems) = try_point(&bed, case, point, expected.as_deref());
         tried += 1;
         missed += u32::from(traced.hit.is_none());
         words += u32::from(!problems.is_empty() && problems.iter().all(|problem| problem.contains(NOT_ONE_LINE)));
@@ -130,7 +130,7 @@ fn choose(mut points: Vec<Point>, count: usize, seed: u64) -> Vec<Point> {
 }
 
 /// One fault, and all that has to hold after it.
-fn try_point(bed: &Bed<'_>, case: &Case, point: Point, expected: &Option<String>) -> (Traced, Vec<String>) {
+fn try_point(bed: &Bed<'_>, case: &Case, point: Point, expected: Option<&str>) -> (Traced, Vec<String>) {
     let mut problems = Vec::new();
     if let Err(why) = (case.before)(bed) {
         return (Traced::default(), vec![format!("before it: {why}")]);
@@ -150,13 +150,7 @@ fn try_point(bed: &Bed<'_>, case: &Case, point: Point, expected: &Option<String>
 
 /// Success, and then it is the whole container; or one line that says what failed; or nothing, from a
 /// command that was killed itself.
-fn answered(
-    bed: &Bed<'_>,
-    case: &Case,
-    point: Point,
-    traced: &Traced,
-    expected: &Option<String>,
-) -> Result<(), String> {
+fn answered(bed: &Bed<'_>, case: &Case, point: Point, traced: &Traced, expected: Option<&str>) -> Result<(), String> {
     let killed = matches!(point.fault, Fault::KillAtEntry | Fault::KillAtExit) && traced.hit.is_some();
     // Who was killed is as dead as if it had been a moment later.
     let may_be_stopped = traced.hit.is_some() && point.process > 0 && (killed || case.outlived);
@@ -166,7 +160,7 @@ fn answered(
         Some(0) => match ((case.after)(bed), expected) {
             (Err(_), _) if may_be_stopped && bed.status() == "stopped" => Ok(()),
             (Err(why), _) => Err(why),
-            (Ok(Some(found)), Some(expected)) if found != *expected => Err(difference(&found, expected)),
+            (Ok(Some(found)), Some(expected)) if found != expected => Err(difference(&found, expected)),
             _ => Ok(()),
         },
         Some(137) if killed => Ok(()),

@@ -140,6 +140,7 @@ struct Tracer<'t> {
 }
 
 impl<'t> Tracer<'t> {
+    #[allow(clippy::zombie_processes)] // it is waited for with all others
     fn start(script: &str, point: Option<Point>, out: &'t Path, main: &AtomicI32) -> Tracer<'t> {
         let path = out.with_extension("errors");
         let mut command = Command::new("sh");
@@ -172,9 +173,8 @@ impl<'t> Tracer<'t> {
                 Ok(WaitStatus::PtraceEvent(pid, _, event)) => self.at_event(pid, event),
                 Ok(WaitStatus::Stopped(pid, signal)) => self.go_on(pid, Some(signal)),
                 Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_micros(200)),
-                Ok(_) => {}
                 Err(Errno::ECHILD) => break,
-                Err(Errno::EINTR) => {}
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => panic!("waitpid: {error}"),
             }
             let unanswered = self.tasks.values().any(|task| task.answer.is_some());
