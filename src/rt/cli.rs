@@ -13,8 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     arg_required_else_help = true,
     about = "Run containers from OCI bundles (runtime-spec 1.3.0)",
     after_help = "Example: rt spec --bundle b && rt run --bundle b demo\n\n\
-        Environment: XDG_RUNTIME_DIR (a plain user's state directory); LISTEN_FDS with LISTEN_PID and\n\
-        NOTIFY_SOCKET are passed on to the container by create and run. No other variable is read."
+        Environment: XDG_RUNTIME_DIR (a plain user's state directory and systemd), DBUS_SYSTEM_BUS_ADDRESS and\n\
+        DBUS_SESSION_BUS_ADDRESS (--systemd-cgroup), PATH (criu, newuidmap, newgidmap); LISTEN_FDS with LISTEN_PID\n\
+        and NOTIFY_SOCKET are passed on to the container by create and run. No other variable is read, but CRIU\n\
+        gets all of them."
 )]
 pub struct Cli {
     #[command(flatten)]
