@@ -1,6 +1,7 @@
 //! Every field of full documents, broken in every way that fits its type, through the real binary.
 
 use std::fs;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -265,4 +266,62 @@ fn ids_that_traverse() {
         }
     }
     assert!(outside.join("state.json").exists());
+}
+
+/// The same cases through the runtime of `RT_BAD_INPUT_RUNTIME` (see `run`), as a table; every 20th of them where it is
+/// not given, through `rt`.
+#[test]
+fn table_of_a_runtime() {
+    let asked = std::env::var("RT_BAD_INPUT_RUNTIME").ok();
+    let every = std::env::var("RT_BAD_INPUT_EVERY").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let place = Place::new();
+    let program = match asked.as_deref() {
+        None => harness::RT.to_owned(),
+        Some("crun") => harness::crun(&place),
+        Some(other) => other.to_owned(),
+    };
+    let mut bundle = place.bundle("true");
+    let spec = bundle.config.clone();
+    let id = place.id("bad");
+    let runtime = |args: &[&str]| {
+        let err = place.dir.join("err");
+        let mut command = Command::new(&program);
+        command.arg("--root").arg(&place.root).args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(&err).unwrap());
+        let mut done = harness::finish(command.spawn().unwrap());
+        done.stderr = String::from_utf8_lossy(&fs::read(err).unwrap()).into_owned();
+        done
+    };
+    // What is broken in a document that the runtime refuses anyway would prove nothing.
+    bundle.config = rows::full(&spec, &format!("/{id}"));
+    bundle.write();
+    let good = runtime(&["create", "--bundle", bundle.path(), &id]);
+    runtime(&["delete", "--force", &id]);
+    assert_eq!(good.code, 0, "{program} takes not even the good document: {}", good.stderr);
+
+    let (mut tried, mut handled, mut refused, mut one_line, mut named, mut clean) = (0, 0, 0, 0, 0, 0);
+    for broken in breaks(&bundle.config, rows::FIELDS).into_iter().filter(|it| it.ends == Ends::Refused).step_by(every)
+    {
+        fs::write(bundle.dir.join("config.json"), &broken.bytes).unwrap();
+        let start = Instant::now();
+        let done = runtime(&["create", "--bundle", bundle.path(), &id]);
+        let said_no =
+            done.code > 0 && done.code < 128 && start.elapsed() < AT_ONCE && !done.stderr.contains("goroutine");
+        let left = fs::read_dir(&place.root).map_or(0, Iterator::count) + harness::cgroups_named(&id).len();
+        let field = broken.at.rsplit('/').find(|part| part.parse::<u32>().is_err()).unwrap_or_default();
+        tried += 1;
+        refused += usize::from(said_no);
+        one_line += usize::from(said_no && done.stderr.lines().count() == 1);
+        named += usize::from(said_no && done.stderr.contains(field));
+        clean += usize::from(said_no && left == 0);
+        handled += usize::from(said_no && left == 0 && done.stderr.lines().count() == 1);
+        if left > 0 || done.code == 0 {
+            runtime(&["delete", "--force", &id]);
+            harness::host(&format!("find /sys/fs/cgroup -depth -type d -name '{id}*' -exec rmdir {{}} + 2>/dev/null"));
+        }
+    }
+    println!("| runtime | tried | handled | refused | in one line | the field's name | nothing left |");
+    println!("| {program} | {tried} | {handled} | {refused} | {one_line} | {named} | {clean} |");
+    assert!(tried > 100);
+    assert!(asked.is_some() || handled == tried, "{handled} of {tried}");
 }

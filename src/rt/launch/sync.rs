@@ -125,7 +125,8 @@ impl Channel {
 
     /// Waits for the parent's word.
     pub fn wait(&self, go: Go) -> Result<()> {
-        let mut kind = [0];
+        // One byte is the whole of it: there is room to see that more has come.
+        let mut kind = [0; 2];
         let got = loop {
             match recv(&self.0, &mut kind, RecvFlags::empty()) {
                 Err(rustix::io::Errno::INTR) => {}

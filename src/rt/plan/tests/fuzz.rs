@@ -37,7 +37,7 @@ fn fuzz_config() {
         for host in [host(), host_v2()] {
             let mut problems = Problems::default();
             let plan = plan(&spec, &request(), &host, &mut problems);
-            let _ = describe::describe(&plan);
+            let _ = describe::text(&describe::lines(&plan));
         }
     });
 }
