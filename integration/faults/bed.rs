@@ -211,6 +211,10 @@ impl<'p> Bed<'p> {
             for path in &groups {
                 let _ = fs::remove_dir(path);
             }
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            for line in mounts.lines().filter(|line| line.contains(&name)) {
+                let _ = Command::new("umount").arg(line.split(' ').nth(4).unwrap()).status();
+            }
             let _ = fs::remove_dir_all(&self.bundle.place.root);
             if self.bundle.place.leftovers().is_empty() {
                 return;

@@ -20,8 +20,9 @@ const RUNTIME: &str = "RT_SOAK_RUNTIME";
 /// Asks for the whole.
 const WHOLE: &str = "RT_SOAK_WHOLE";
 
-/// What unfreeable kernel memory may have grown by when all is over, in KiB. What others do on the
-/// machine meanwhile is in it; a leak of one page for each of thousands of containers would be too.
+/// What unfreeable kernel memory may have grown by when the whole is over, in KiB. What others do on the
+/// machine meanwhile is in it, which is why the short form does not look; a leak of some pages for each
+/// of thousands of containers would be too.
 const NOISE: u64 = 64 << 10;
 
 fn is_whole() -> bool {
@@ -131,12 +132,13 @@ fn nothing_piled_up(place: &Place, before: &Machine) {
     // The kernel takes namespaces and cgroups apart in its own time.
     let start = Instant::now();
     let mut after = Machine::now();
-    while after.kernel > before.kernel + NOISE && start.elapsed() < Duration::from_secs(20) {
+    while is_whole() && after.kernel > before.kernel + NOISE && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(500));
         after = Machine::now();
     }
     after.print("after");
-    assert!(after.kernel <= before.kernel + NOISE, "{} KiB more than before", after.kernel - before.kernel);
+    let more = after.kernel.saturating_sub(before.kernel);
+    assert!(more <= NOISE || !is_whole(), "{more} KiB of kernel memory more than before");
 }
 
 #[test]

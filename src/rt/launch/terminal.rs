@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
@@ -47,7 +48,12 @@ pub(super) fn bind_console(tree: &Tree, slave: &OwnedFd) -> Result<()> {
 /// The multiplexer of the container's own devpts, and only if it really is one; else the host's.
 fn open_master(tree: &Tree) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    if let Ok(master) = tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW) {
+    let own = match tree.open("/dev/pts/ptmx", flags | OFlags::NOFOLLOW) {
+        Ok(master) => Some(master),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::NXIO | Errno::NODEV) => None,
+        Err(error) => return Err(error).at(|| "/process/terminal: opening the container's /dev/pts/ptmx".into()),
+    };
+    if let Some(master) = own {
         let stat = fstat(&master).at(|| "looking at /dev/pts/ptmx".into())?;
         let on_devpts = fstatfs(&master).is_ok_and(|fs| fs.f_type as u64 == DEVPTS_SUPER_MAGIC);
         let is_ptmx = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
