@@ -48,7 +48,7 @@ def ids(bed):
 def cgroups(bed):
     def all_of_them():
         return {os.path.join(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names if bed.name in name}
-    for path in (f"../../../{bed.name}-x", f"/../../{bed.name}-x", f"/a/../../../../{bed.name}-x", f"../../{bed.name}-x/../{bed.name}-y"):
+    for path in (f"../../../{bed.name}-x", f"/../../{bed.name}-x", f"/{bed.name}-a/../../../../{bed.name}-x", f"../../{bed.name}-x/../{bed.name}-y"):
         document = bed.document("true")
         document["linux"]["cgroupsPath"] = path
         document["linux"]["resources"] = {"pids": {"limit": 50}}
