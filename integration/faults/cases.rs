@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 
 use crate::bed::Bed;
-use crate::harness::{cgroup, console};
+use crate::harness::{self, cgroup, console};
 
 /// A command in whose course faults happen.
 pub struct Case {
@@ -75,6 +76,18 @@ fn user_namespace(bed: &mut Bed<'_>) {
     bed.fingerprints();
 }
 
+/// Others live in its pid namespace: init is cloned into it late, by a process that ends then.
+fn joined(bed: &mut Bed<'_>) {
+    let words = ["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "sleep", "1000"];
+    let mut holder = Command::new("setpriv").args(words).stdout(Stdio::null()).spawn().unwrap();
+    let path = format!("/proc/{}/ns/pid_for_children", holder.id());
+    std::thread::spawn(move || holder.wait());
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    harness::wait_until("somebody is in it", || fs::read_link(&path).is_ok_and(|it| it != own));
+    bed.bundle.namespace("pid", Some(&path));
+    bed.fingerprints();
+}
+
 /// The master is taken by a thread, and read to its end into the container's file.
 fn terminal(bed: &mut Bed<'_>) {
     let socket = bed.bundle.dir.join("console");
@@ -102,6 +115,19 @@ pub static CASES: &[Case] = &[
     Case {
         name: "create",
         make: |bed| bed.fingerprints(),
+        before: nothing,
+        script: |bed| format!("exec {}", bed.line("create", "")),
+        after: |bed| {
+            bed.becomes("created")?;
+            bed.works("start", "")?;
+            printed(bed)
+        },
+        processes: ALL,
+        outlived: true,
+    },
+    Case {
+        name: "create beside others",
+        make: joined,
         before: nothing,
         script: |bed| format!("exec {}", bed.line("create", "")),
         after: |bed| {

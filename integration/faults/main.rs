@@ -30,6 +30,8 @@ macro_rules! rows {
 rows! {
     create_killed: "create", Killed;
     create_failing: "create", Failing;
+    create_beside_others_killed: "create beside others", Killed;
+    create_beside_others_failing: "create beside others", Failing;
     create_with_a_user_namespace_killed: "create with a user namespace", Killed;
     create_with_a_user_namespace_failing: "create with a user namespace", Failing;
     create_with_a_terminal_killed: "create with a terminal", Killed;

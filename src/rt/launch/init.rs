@@ -157,14 +157,15 @@ fn run(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<Infallible
 }
 
 /// Joins what is to be joined. The pid namespace is left for [`hand_over`], where its time is: all
-/// children are born into it from then on, hooks too. Only who is about to leave the host's user namespace
-/// has to enter it while he has the right to.
+/// children are born into it from then on, hooks too. Only where it belongs to another user namespace than
+/// the container does it have to be entered before that one is left.
 fn enter_namespaces(init: &mut Init<'_>, pid_namespace: &mut Option<OwnedFd>) -> Result<()> {
     let namespaces = &init.plan.namespaces;
     let kind = libc::CLONE_NEWPID as u64;
-    if namespaces.apart() && !namespaces.makes(libc::CLONE_NEWUSER) {
-        let position = init.join.iter().position(|(joined, _)| *joined == kind);
-        *pid_namespace = position.map(|position| init.join.remove(position).1);
+    if let Some(position) = init.join.iter().position(|(joined, _)| *joined == kind)
+        && stage::stays_ours(&init.join[position].1, namespaces, &init.join)
+    {
+        *pid_namespace = Some(init.join.remove(position).1);
     }
     stage::join(&mut init.join)?;
     if namespaces.apart() && namespaces.has_user() {

@@ -14,6 +14,7 @@
 //! | limits, network devices, what `exec` takes after, state with pid | waits at the first cgroup mount, hook, or pivot_root; enters the cgroup; goes on with mounts, devices, masks | a cgroup namespace is rooted where its maker is |
 //! | ← *prepared*; prestart, createRuntime hooks; *hooks run* → | waits | hooks see namespaces and mounts, but the old root |
 //! | | createContainer hooks, pivot_root, identity, program found | |
+//! | ← *pid*; state with it; *known* → | where others' pid namespace is joined: clones init into it, and ends; init goes on | they could look into who still has something of the host |
 //! | ← *ready*; pid file, rlimits of a user namespace, *finish* → | waits | nothing of the container may run without limits; what `delete` needs must be on disk; init must not live on if the parent dies before |
 //! | ends | waits on the start socket | `start` |
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |

@@ -31,6 +31,16 @@ pub(super) fn open(list: &[Join]) -> Result<Vec<(u64, OwnedFd)>> {
         .collect()
 }
 
+/// Whether a namespace can still be joined when all the others are: it belongs to the user namespace that the
+/// container is in.
+pub(super) fn stays_ours(namespace: &OwnedFd, namespaces: &Namespaces, join: &[(u64, OwnedFd)]) -> bool {
+    let Some((_, user)) = join.iter().find(|(kind, _)| *kind == libc::CLONE_NEWUSER as u64) else {
+        return !namespaces.makes(libc::CLONE_NEWUSER);
+    };
+    let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_ino);
+    sys::namespace_owner(namespace).and_then(|owner| Ok(inode(&owner)? == inode(user)?)).unwrap_or(false)
+}
+
 /// Makes a mount of procfs that shows a pid namespace which is joined. A procfs shows the namespace of
 /// who makes it, so that somebody has to be in there for a moment: a process with an empty root and no
 /// descriptor of the host's, cloned by one that has neither and is not in there yet.

@@ -282,6 +282,16 @@ pub fn namespace_kind(namespace: impl AsFd) -> Result<u64> {
     check(c_long::from(ret)).map(|kind| kind as u64)
 }
 
+/// ioctl_ns(2) `NS_GET_USERNS` (Linux 4.9): the user namespace that a namespace belongs to, if it is the
+/// caller's or below it.
+pub fn namespace_owner(namespace: impl AsFd) -> Result<OwnedFd> {
+    const NS_GET_USERNS: c_ulong = 0xb701;
+    // SAFETY: the request takes no argument.
+    let ret = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_USERNS as _) };
+    // SAFETY: a new descriptor that nobody else owns.
+    check(c_long::from(ret)).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// Default dispositions and an empty mask, as a fresh program expects them.
 pub fn reset_signals() -> Result<()> {
     reset_signal_dispositions()?;
