@@ -60,8 +60,7 @@ pub fn resources(resources: &Resources<'_>, problems: &mut Problems) {
         // It becomes the first word of a line in rdma.max.
         if device.is_empty() || device.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
             problems.invalid(keyed(&format!("{BASE}/rdma"), device), format!("\"{device}\" is no name of a device"));
-        }
-        if limit.hca_handles.is_none() && limit.hca_objects.is_none() {
+        } else if limit.hca_handles.is_none() && limit.hca_objects.is_none() {
             problems.invalid(keyed(&format!("{BASE}/rdma"), device), "must hold hcaHandles or hcaObjects");
         }
     }
