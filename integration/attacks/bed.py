@@ -1,14 +1,11 @@
 """What the attacks share: a bundle, a canary that nothing may touch, and a runtime that is called as engines do."""
-import ctypes
 import hashlib
 import itertools
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 

@@ -20,14 +20,11 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    connect, send, sendmsg, socket_with,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::sync::{Channel, Go, Said};
+use super::sync::{Channel, Go, Said, send_with};
 use crate::state::{SPEC_VERSION, State, Status};
 use crate::sys;
 use crate::sys::error::{At, errno};
@@ -119,11 +116,7 @@ fn send_to(path: &str, message: &[u8], listener: &OwnedFd) -> rustix::io::Result
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [listener.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    let mut sent = sendmsg(&socket, &[std::io::IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)?;
+    let mut sent = send_with(&socket, &[std::io::IoSlice::new(message)], Some(listener.as_fd()))?;
     while sent < message.len() {
         sent += send(&socket, &message[sent..], SendFlags::NOSIGNAL)?;
     }

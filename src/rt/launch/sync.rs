@@ -95,6 +95,21 @@ pub fn next_word(sync: &Channel, process: &OwnedFd, signals: &Signals) -> Result
     }
 }
 
+/// One sendmsg(2), with a descriptor in it; how many bytes of the message went.
+pub(super) fn send_with(
+    socket: impl AsFd,
+    message: &[IoSlice<'_>],
+    fd: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.map(|fd| [fd]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(socket, message, &mut control, SendFlags::NOSIGNAL)
+}
+
 fn talking() -> String {
     "talking to the other side of the set-up".into()
 }
@@ -179,13 +194,7 @@ impl Channel {
 
     fn send(&self, kind: u8, payload: &[u8], fd: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
         let payload = &payload[..payload.len().min(MAX)];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = fd.map(|fd| [fd]);
-        if let Some(fds) = &fds {
-            control.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        sendmsg(&self.0, &[IoSlice::new(&[kind]), IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL).map(drop)
+        send_with(&self.0, &[IoSlice::new(&[kind]), IoSlice::new(payload)], fd).map(drop)
     }
 
     fn receive(&self) -> Result<(Option<u8>, Vec<u8>, Option<OwnedFd>)> {

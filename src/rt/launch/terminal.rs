@@ -12,6 +12,7 @@ use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetatt
 
 use super::resolve::Tree;
 use super::rootfs::{DEVPTS_SUPER_MAGIC, attach};
+use super::sync::send_with;
 use crate::sys::error::At;
 
 /// Both ends of a pseudo-terminal.
@@ -75,12 +76,7 @@ pub fn connect(path: &std::path::Path) -> Result<OwnedFd> {
 
 /// Hands the master to the engine: one message with at least one byte.
 pub(super) fn send(socket: &OwnedFd, master: &OwnedFd) -> Result<()> {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(socket, &[std::io::IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)
+    send_with(socket, &[std::io::IoSlice::new(b"/dev/ptmx")], Some(master.as_fd()))
         .at(|| "sending the terminal to --console-socket".into())?;
     Ok(())
 }
