@@ -1,9 +1,10 @@
 //! The command line: global flags and one struct a command. Names and meanings are runc's, so that
 //! engines and fingers need not change; an option may stand before or after the container's id.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// An OCI container runtime.
 #[derive(Debug, Parser)]
@@ -26,6 +27,46 @@ pub struct Cli {
     /// Print the version and leave
     #[arg(short = 'v', long)]
     pub version: bool,
+}
+
+impl Cli {
+    /// Parses a command line. For the commands that engines call all the time only their own flags are
+    /// told to clap: the description of all of them costs more than some of these commands. What does
+    /// not parse that way (a mistake, a call for help) is parsed once more against the whole.
+    pub fn parse_words<'w>(words: impl Iterator<Item = &'w OsStr> + Clone) -> Result<Cli, clap::Error> {
+        let named = words.clone().skip(1).find_map(|word| match word.to_str()? {
+            "create" => Some(Cli::parse_only("create", Command::Create, words.clone())),
+            "start" => Some(Cli::parse_only("start", Command::Start, words.clone())),
+            "run" => Some(Cli::parse_only("run", Command::Run, words.clone())),
+            "exec" => Some(Cli::parse_only("exec", Command::Exec, words.clone())),
+            "state" => Some(Cli::parse_only("state", Command::State, words.clone())),
+            "kill" => Some(Cli::parse_only("kill", Command::Kill, words.clone())),
+            "delete" => Some(Cli::parse_only("delete", Command::Delete, words.clone())),
+            "list" => Some(Cli::parse_only("list", Command::List, words.clone())),
+            _ => None,
+        });
+        named.flatten().map_or_else(|| Cli::try_parse_from(words), Ok)
+    }
+
+    /// Parses against one command and the global flags.
+    fn parse_only<'w, A: Args>(
+        name: &'static str,
+        command: fn(A) -> Command,
+        words: impl Iterator<Item = &'w OsStr>,
+    ) -> Option<Cli> {
+        let flags = Global::augment_args(clap::Command::new("rt"));
+        let mut all = flags.subcommand(A::augment_args(clap::Command::new(name)));
+        let found = all.try_get_matches_from_mut(words).ok();
+        // Taking it apart takes as long as a container's cgroups; the process ends soon.
+        std::mem::forget(all);
+        let found = found?;
+        let (_, rest) = found.subcommand()?;
+        Some(Cli {
+            global: Global::from_arg_matches(&found).ok()?,
+            command: Some(command(A::from_arg_matches(rest).ok()?)),
+            version: false,
+        })
+    }
 }
 
 /// Flags before the command.

@@ -17,26 +17,25 @@ mod seccomp;
 mod state;
 mod sys;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Write;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use sys::entry::Arguments;
 
 /// Called by [`sys::entry`]; see there why this is not `fn main`.
 #[cfg_attr(test, allow(dead_code))]
-fn run() -> i32 {
-    // containerd's shim writes this one with one dash (containerd/go-runc).
-    let dashes = |arg: OsString| if arg == "-no-subreaper" { "--no-subreaper".into() } else { arg };
-    let args: Vec<OsString> = std::env::args_os().collect();
+fn run(args: Arguments) -> i32 {
     // Before anything else, since it is all done again. A word too many is no harm.
-    if args.iter().any(|arg| ["create", "run", "exec"].map(OsStr::new).contains(&&**arg))
-        && let Err(error) = launch::binary::protect(&args)
+    if args.iter().any(|arg| arg == "create" || arg == "run" || arg == "exec")
+        && let Err(error) = launch::binary::protect(args)
     {
         log::error(&format!("{error:#}"));
         return 1;
     }
-    let cli = match cli::Cli::try_parse_from(args.into_iter().map(dashes)) {
+    // containerd's shim writes this one with one dash (containerd/go-runc).
+    let dashes = |arg| if arg == "-no-subreaper" { OsStr::new("--no-subreaper") } else { arg };
+    let cli = match cli::Cli::parse_words(args.iter().map(dashes)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -1,8 +1,11 @@
 //! Which cgroup hierarchies this host has, read from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::sys::error::At;
+use crate::sys::file;
 
 /// The hierarchies that are mounted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -31,7 +34,7 @@ const OTHER_OPTIONS: [&str; 9] =
 impl Layout {
     /// Reads the host's mount table.
     pub fn read() -> Result<Layout> {
-        let table = std::fs::read("/proc/self/mountinfo").at(|| "reading /proc/self/mountinfo".into())?;
+        let table = file::read(Path::new("/proc/self/mountinfo")).at(|| "reading /proc/self/mountinfo".into())?;
         Ok(Layout::parse(&String::from_utf8_lossy(&table)))
     }
 

@@ -8,13 +8,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{Dir, Plan, Write, freezer};
 use crate::sys;
 use crate::sys::error::{At, text};
+use crate::sys::file;
 
 /// How long an emptied cgroup may stay busy before that is an error. Ended processes leave their
 /// cgroup a little after they are reaped.
@@ -24,7 +25,10 @@ const BUSY_LIMIT: Duration = Duration::from_secs(10);
 /// would hit strangers.
 pub fn exists_free(dir: &Dir) -> Result<bool> {
     let path = Path::new(&dir.path);
-    let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return Ok(path.exists()) };
+    if rustix::fs::access(path, Access::EXISTS).is_err() {
+        return Ok(false);
+    }
+    let list = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let count = list.lines().count();
     if count > 0 {
         bail!(
@@ -102,16 +106,16 @@ fn holds_processes(dir: &Path) -> bool {
 /// parent's.
 fn fill_cpuset(path: &Path, mount: &Path) -> std::io::Result<()> {
     let Some(parent) = path.parent().filter(|_| path != mount) else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if !fs::read(path.join(file))?.trim_ascii().is_empty() {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if !file::read(&path.join(name))?.trim_ascii().is_empty() {
             continue;
         }
-        let mut value = fs::read(parent.join(file))?;
+        let mut value = file::read(&parent.join(name))?;
         if value.trim_ascii().is_empty() {
             fill_cpuset(parent, mount)?;
-            value = fs::read(parent.join(file))?;
+            value = file::read(&parent.join(name))?;
         }
-        write_file(&path.join(file), &value)?;
+        write_file(&path.join(name), &value)?;
     }
     Ok(())
 }

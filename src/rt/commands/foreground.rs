@@ -29,7 +29,7 @@ pub(super) fn wait(init: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<u8
         };
         while let Some(signal) = signals.next() {
             match (signal, &relay) {
-                (libc::SIGCHLD | libc::SIGURG, _) => {}
+                (libc::SIGURG, _) => {}
                 (libc::SIGWINCH, Some(relay)) => relay.resize(),
                 // Init may have ended just now.
                 _ => drop(sys::pidfd_send_signal(init, signal)),

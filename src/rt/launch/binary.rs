@@ -5,11 +5,8 @@
 //! and can write to it once nobody executes it any more. So those processes, and the command they are
 //! cloned from, run from a mount of their own that cannot be written to.
 
-use std::convert::Infallible;
-use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use anyhow::{Result, anyhow};
 use rustix::fs::{
@@ -21,6 +18,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::geteuid;
 
 use crate::sys;
+use crate::sys::entry::Arguments;
 use crate::sys::error::{At, errno};
 
 const SELF: &str = "/proc/self/exe";
@@ -30,7 +28,7 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 
 /// Returns when this process runs from where no container can write to it; else it executes itself
 /// again from there.
-pub fn protect(args: &[OsString]) -> Result<()> {
+pub fn protect(args: Arguments) -> Result<()> {
     if is_read_only()? || is_out_of_reach()? || is_sealed() {
         return Ok(());
     }
@@ -40,7 +38,7 @@ pub fn protect(args: &[OsString]) -> Result<()> {
         // It takes CAP_SYS_ADMIN, and a file system that can be cloned.
         Err(_) => sealed_copy().at(what)?,
     };
-    let Err(error) = execute_again(&binary, args);
+    let Err(error) = args.execute_again(&binary);
     Err(anyhow!("{}: {}", what(), errno(error)))
 }
 
@@ -86,16 +84,4 @@ fn sealed_copy() -> std::io::Result<OwnedFd> {
     fchmod(&copy, Mode::from_raw_mode(0o555))?;
     fcntl_add_seals(&copy, SEALS)?;
     Ok(copy.into())
-}
-
-/// The same program with the same arguments and environment.
-fn execute_again(binary: &OwnedFd, args: &[OsString]) -> rustix::io::Result<Infallible> {
-    // They came from execve, so that there is no NUL in them.
-    let c_string = |text: &[u8]| CString::new(text).map_err(|_| Errno::INVAL);
-    let args = args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<Vec<_>, _>>()?;
-    let env = std::env::vars_os()
-        .map(|(name, value)| c_string(&[name.into_vec(), value.into_vec()].join(&b'=')))
-        .collect::<Result<Vec<_>, _>>()?;
-    nix::unistd::execveat(binary, c"", &args, &env, nix::fcntl::AtFlags::AT_EMPTY_PATH)
-        .map_err(|error| Errno::from_raw_os_error(error as i32))
 }

@@ -381,10 +381,10 @@ fn ready(init: &mut Init<'_>, reporter: &mut Option<Channel>) -> Result<()> {
     // is finished must outlive it.
     set_parent_process_death_signal(None).at(|| "letting go of the parent".into())?;
     // Made while there is somebody to hear of a failure.
-    let (closed, _) = super::sync::pair()?;
+    let closed = init.start.as_ref().map(|_| super::sync::pair()).transpose()?;
     init.sync.say(&Said::Ready)?;
     init.sync.wait(Go::Finish)?;
-    if let Some(socket) = init.start.take() {
+    if let (Some(socket), Some((closed, _))) = (init.start.take(), closed) {
         // Nobody listens there any more: what init holds is this one socket.
         drop(std::mem::replace(&mut init.sync, closed));
         *reporter = Some(wait_for_start(&socket)?);

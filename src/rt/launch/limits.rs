@@ -14,7 +14,9 @@ use crate::sys::error::{At, text};
 /// before the program is executed.
 const ENOUGH_FILES: u64 = 64;
 
-const NOFILE: u32 = libc::RLIMIT_NOFILE;
+// musl has it in another type than glibc.
+#[allow(clippy::unnecessary_cast)]
+const NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
 
 /// Sets what can be set while init still works. `pid` 0 is the caller.
 pub(super) fn apply(process: &Process<'_>, pid: i32) -> Result<()> {

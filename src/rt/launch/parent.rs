@@ -18,6 +18,7 @@ use crate::cgroup::tree;
 use crate::config;
 use crate::plan::rootfs::{IdMap, Mount, Step, What};
 use crate::plan::{Plan, host};
+use crate::seccomp::Filter;
 use crate::state::store::Entry;
 use crate::state::{Ownership, State, Status};
 use crate::sys;
@@ -111,8 +112,12 @@ fn start<'p>(
     started: &mut Option<OwnedFd>,
 ) -> Result<Launched> {
     let mut steps = Timeline::new(options.timeline);
-    steps.step("cgroup is free", || cgroups::check_free(&plan.cgroup, state))?;
-    steps.step("state", || entry.write_first(state))?;
+    // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work. Before the first
+    // of them comes the state; before the state nothing is made that outlives this process.
+    let v2 = plan.cgroup.v2().filter(|_| plan.cgroup.scope.is_none());
+    if v2.is_some() {
+        put_state(plan, entry, state, &mut steps)?;
+    }
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
     let early = steps.step("open sources", || open_early(plan, &join))?;
@@ -127,11 +132,8 @@ fn start<'p>(
     // Only root of the host may more than init itself.
     let limits_from_outside = namespaces.has_user() && host::is_root();
     let (ours, theirs) = pair()?;
-    // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work.
-    let into = match plan.cgroup.v2() {
-        Some(dir)
-            if plan.cgroup.scope.is_none() && cgroups::make(&plan.cgroup, cgroups::Which::V2, state, &mut steps)? =>
-        {
+    let into = match v2 {
+        Some(dir) if cgroups::make(&plan.cgroup, cgroups::Which::V2, state, &mut steps)? => {
             Some(tree::open(&dir.path).at(|| format!("opening cgroup {}", dir.path))?)
         }
         _ => None,
@@ -204,6 +206,9 @@ fn start<'p>(
         terminal: None,
         limits_from_outside,
     };
+    if v2.is_none() {
+        put_state(plan, entry, work.state, &mut work.steps)?;
+    }
     work.fill(joined_net, options)?;
     work.follow(options)?;
     Ok(Launched {
@@ -212,6 +217,12 @@ fn start<'p>(
         timeline: work.steps,
         init_spans: work.init_spans,
     })
+}
+
+/// Notes what is there already of the cgroup, and puts all that `delete` needs on disk.
+fn put_state(plan: &Plan<'_>, entry: &Entry, state: &mut State<'_>, steps: &mut Timeline) -> Result<()> {
+    steps.step("cgroup is free", || cgroups::check_free(&plan.cgroup, state))?;
+    steps.step("state", || entry.write_first(state))
 }
 
 impl Work<'_, '_> {
@@ -292,7 +303,21 @@ impl Work<'_, '_> {
         }
         let entry = self.entry;
         self.steps.step("for exec", || entry.write_for_exec(options.process, plan.seccomp.as_ref()))?;
-        self.write_pid()
+        self.write_pid()?;
+        if self.is_quiet(options) {
+            self.sync.go(Go::Finish)?;
+        }
+        Ok(())
+    }
+
+    /// Init needs nothing more of us, and we nothing of it but its end: it runs through to the program
+    /// without waiting once, and wakes nobody on the way.
+    fn is_quiet(&self, options: &Options<'_>) -> bool {
+        let hooks = self.plan.hooks;
+        let speaks = !hooks.prestart.is_empty()
+            || !hooks.create_runtime.is_empty()
+            || self.plan.seccomp.as_ref().is_some_and(Filter::notifies);
+        !options.wait_for_start && options.pid_file.is_none() && !self.limits_from_outside && !self.apart && !speaks
     }
 
     /// Puts on disk which process `delete` has to end.
@@ -321,9 +346,15 @@ impl Work<'_, '_> {
 
     /// Answers init until it runs the program, or waits for `start`.
     fn follow(&mut self, options: &Options<'_>) -> Result<()> {
+        let quiet = self.is_quiet(options);
+        if quiet && let Waited::Signal(signal) = self.signals.wait_for_end(&self.sync)? {
+            bail!("cut short by signal {signal}");
+        }
         let mut ready = false;
         loop {
-            let said = if self.apart {
+            let said = if quiet {
+                self.sync.listen()?
+            } else if self.apart {
                 next_word(&self.sync, self.pidfd, self.signals)?
             } else {
                 match self.signals.wait_for(&self.sync, None)? {
@@ -347,6 +378,7 @@ impl Work<'_, '_> {
                 Said::Terminal(master) => self.terminal = Some(master),
                 Said::Listener(fd) => listener::hand_on(&fd, self.state, Status::Created, self.pid, &self.sync)?,
                 Said::Timeline(bytes) => self.init_spans = Timeline::decode(&bytes),
+                Said::Ready if quiet => ready = true,
                 Said::Ready => {
                     ready = true;
                     self.finish(options)?;

@@ -81,8 +81,8 @@ pub(super) struct Builder<'s> {
     /// New tmpfs mounts by their destination: what is in them, we have made. A mount point directly
     /// below one needs no walk from the root.
     fresh: Vec<(String, OwnedFd)>,
-    /// The directory that the last device went to.
-    device_dir: Option<(String, OwnedFd)>,
+    /// The directory that the last device or link went to.
+    last_dir: Option<(String, OwnedFd)>,
     /// /dev/null, detached, for masking files.
     null: Option<OwnedFd>,
     /// An empty read-only tmpfs, detached, for masking directories.
@@ -97,7 +97,7 @@ impl<'s> Builder<'s> {
             apart: plan.namespaces.apart(),
             shares: shares_with_host(&plan.steps),
             fresh: Vec::new(),
-            device_dir: None,
+            last_dir: None,
             null: None,
             empty: None,
         }
@@ -105,7 +105,7 @@ impl<'s> Builder<'s> {
 
     /// Does one mount of the plan.
     pub(super) fn mount(&mut self, mount: &Mount<'_>) -> Result<()> {
-        self.device_dir = None;
+        self.last_dir = None;
         self.try_mount(mount).map_err(|error| match mount.index {
             Some(index) => anyhow!("/mounts/{index}: mounting {}: {error:#}", mount.destination),
             None => anyhow!("mounting {}: {error:#}", mount.destination),
@@ -120,11 +120,12 @@ impl<'s> Builder<'s> {
             What::New { fstype, source, data, superblock, copy_up } => {
                 let target = if ["proc", "sysfs"].contains(fstype) {
                     // What is written below it later must reach the kernel.
-                    self.real_directory(destination)?
+                    let target = self.real_directory(destination)?;
+                    refuse_inside_proc(&target, destination)?;
+                    target
                 } else {
                     self.mount_point(destination)?
                 };
-                refuse_inside_proc(&target, destination)?;
                 let mut data: Vec<&str> = data.iter().map(|word| &**word).collect();
                 let mode;
                 if *fstype == "tmpfs" && !data.iter().any(|word| word.starts_with("mode=")) {
@@ -175,8 +176,13 @@ impl<'s> Builder<'s> {
                 };
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)
                     == FileType::Directory;
-                let target = if is_directory { self.mount_point(destination)? } else { self.tree.file(destination)? };
-                refuse_inside_proc(&target, destination)?;
+                let target = if is_directory {
+                    self.mount_point(destination)?
+                } else {
+                    let target = self.tree.file(destination)?;
+                    refuse_inside_proc(&target, destination)?;
+                    target
+                };
                 attach(&made, &target).map_err(|error| match error {
                     Errno::NOTDIR | Errno::ISDIR => anyhow!(
                         "{source} is a {}, the destination is not: not a directory",
@@ -214,12 +220,16 @@ impl<'s> Builder<'s> {
         }
     }
 
-    /// The directory to mount on, made where it is missing.
+    /// The directory to mount on, made where it is missing; none on procfs.
     fn mount_point(&self, path: &str) -> Result<OwnedFd> {
         let below = path
             .rsplit_once('/')
             .and_then(|(parent, name)| self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name)));
-        let Some((parent, name)) = below else { return self.tree.directory(path) };
+        let Some((parent, name)) = below else {
+            let found = self.tree.directory(path)?;
+            refuse_inside_proc(&found, path)?;
+            return Ok(found);
+        };
         match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error).at(|| "making the directory".into()),
@@ -273,18 +283,24 @@ impl<'s> Builder<'s> {
         self.tree.open(destination, OFlags::PATH).at(|| "opening it again".into())
     }
 
+    /// The directory that holds `path`, and the last name in it.
+    fn parent<'d>(&mut self, path: &'d str) -> Result<(&OwnedFd, &'d str)> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        // Nothing but the mounts of a plan can change what a path means, and we are the only ones here.
+        let (_, dir) = match self.last_dir.take().filter(|(known, _)| known == parent) {
+            Some(known) => self.last_dir.insert(known),
+            None => self.last_dir.insert((parent.to_owned(), self.tree.parent(path)?.0)),
+        };
+        Ok((dir, name))
+    }
+
     /// Makes a device node, or binds the host's.
     pub(super) fn device(&mut self, device: &Device<'_>) -> Result<()> {
         self.try_device(device).map_err(|error| anyhow!("making device {}: {error:#}", device.path))
     }
 
     fn try_device(&mut self, device: &Device<'_>) -> Result<()> {
-        let (parent, name) = device.path.rsplit_once('/').unwrap_or(("", &device.path));
-        if self.device_dir.as_ref().is_none_or(|(known, _)| known != parent) {
-            let (dir, _) = self.tree.parent(&device.path)?;
-            self.device_dir = Some((parent.to_owned(), dir));
-        }
-        let Some((_, dir)) = &self.device_dir else { bail!("no directory") };
+        let (dir, name) = self.parent(&device.path)?;
         let kind = match device.kind {
             'b' => FileType::BlockDevice,
             'p' => FileType::Fifo,
@@ -333,14 +349,14 @@ impl<'s> Builder<'s> {
 
     /// Makes a symbolic link where nothing is.
     pub(super) fn link(&mut self, path: &str, target: &str, replace: bool) -> Result<()> {
-        let (dir, name) = self.tree.parent(path)?;
-        match symlinkat(target, &dir, name) {
+        let (dir, name) = self.parent(path)?;
+        match symlinkat(target, dir, name) {
             Err(Errno::EXIST) if replace => {
-                if readlinkat(&dir, name, Vec::new()).is_ok_and(|found| found.to_bytes() == target.as_bytes()) {
+                if readlinkat(dir, name, Vec::new()).is_ok_and(|found| found.to_bytes() == target.as_bytes()) {
                     return Ok(());
                 }
-                unlinkat(&dir, name, AtFlags::empty())
-                    .and_then(|()| symlinkat(target, &dir, name))
+                unlinkat(dir, name, AtFlags::empty())
+                    .and_then(|()| symlinkat(target, dir, name))
                     .at(|| format!("putting a link to {target} in the place of {path}"))
             }
             Err(Errno::EXIST) => Ok(()),

@@ -188,12 +188,19 @@ impl Entry {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at(what),
             _ => Ok(()),
         };
-        let others: Vec<_> = fs::read_dir(&self.path).at(what)?.flatten().map(|entry| entry.file_name()).collect();
-        for name in others.iter().filter(|name| *name != "state.json") {
+        for name in [PROCESS, FILTER, START_SOCKET, "state.json"] {
             gone(fs::remove_file(self.path.join(name)))?;
         }
-        gone(fs::remove_file(self.path.join("state.json")))?;
-        gone(fs::remove_dir(&self.path))
+        match fs::remove_dir(&self.path) {
+            // What a command has left that was killed.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                for file in fs::read_dir(&self.path).at(what)?.flatten() {
+                    gone(fs::remove_file(file.path()))?;
+                }
+                gone(fs::remove_dir(&self.path))
+            }
+            other => gone(other),
+        }
     }
 
     /// A socket address may hold only 108 bytes, so the directory is named by its descriptor.

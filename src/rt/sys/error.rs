@@ -2,9 +2,38 @@
 
 use anyhow::{Result, anyhow};
 
+/// Where musl's words are others than those that glibc and Go have, and engines look for.
+const WORDS: [(i32, &str); 22] = [
+    (libc::EIO, "input/output error"),
+    (libc::ENOMEM, "cannot allocate memory"),
+    (libc::EBUSY, "device or resource busy"),
+    (libc::EXDEV, "invalid cross-device link"),
+    (libc::EMFILE, "too many open files"),
+    (libc::ENOTTY, "inappropriate ioctl for device"),
+    (libc::ESPIPE, "illegal seek"),
+    (libc::ERANGE, "numerical result out of range"),
+    (libc::EDEADLK, "resource deadlock avoided"),
+    (libc::ENAMETOOLONG, "file name too long"),
+    (libc::ELOOP, "too many levels of symbolic links"),
+    (libc::EOVERFLOW, "value too large for defined data type"),
+    (libc::EUSERS, "too many users"),
+    (libc::ENOTSOCK, "socket operation on non-socket"),
+    (libc::EMSGSIZE, "message too long"),
+    (libc::EOPNOTSUPP, "operation not supported"),
+    (libc::EADDRINUSE, "address already in use"),
+    (libc::ENOTCONN, "transport endpoint is not connected"),
+    (libc::ETIMEDOUT, "connection timed out"),
+    (libc::EHOSTUNREACH, "no route to host"),
+    (libc::EUCLEAN, "structure needs cleaning"),
+    (libc::EDQUOT, "disk quota exceeded"),
+];
+
 /// What the kernel said, without the number: `no such file or directory`.
 pub fn text(error: &std::io::Error) -> String {
     let Some(code) = error.raw_os_error() else { return error.to_string() };
+    if let Some((_, words)) = WORDS.iter().find(|(known, _)| *known == code) {
+        return (*words).to_owned();
+    }
     let full = std::io::Error::from_raw_os_error(code).to_string();
     let text = full.split(" (os error").next().unwrap_or(&full);
     let mut chars = text.chars();
@@ -44,5 +73,15 @@ mod tests {
         assert_eq!(say(libc::ENOENT), "no such file or directory");
         assert_eq!(say(libc::EACCES), "permission denied");
         assert_eq!(say(libc::EPERM), "operation not permitted");
+        assert_eq!(say(libc::EBUSY), "device or resource busy");
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn our_words_are_glibcs() {
+        for (code, words) in WORDS {
+            let theirs = std::io::Error::from_raw_os_error(code).to_string().to_lowercase();
+            assert_eq!(theirs, format!("{words} (os error {code})"));
+        }
     }
 }

@@ -4,8 +4,10 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
-mod entry;
+pub mod entry;
 pub mod error;
+pub mod file;
+mod heap;
 pub mod proc;
 pub mod signals;
 
@@ -189,7 +191,7 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: `request` is an ifreq, which SIOCSIFFLAGS only reads.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
     check(c_long::from(ret)).map(drop)
 }
 

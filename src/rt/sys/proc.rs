@@ -1,7 +1,6 @@
 //! What /proc says of a process: just the two fields that identify it.
 
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 
 /// A process as it was found in /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +14,7 @@ pub struct Stat {
 impl Stat {
     /// Reads the entry of `pid`; `None` when there is no such process.
     pub fn of(pid: i32) -> Option<Stat> {
-        let mut buffer = [0; 1024];
-        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
-        Stat::parse(&buffer[..length])
+        Stat::parse(&super::file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?)
     }
 
     /// Whether the process has ended and only waits to be reaped.

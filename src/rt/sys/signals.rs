@@ -25,10 +25,16 @@ impl Signals {
     /// All that can be blocked, for passing them on.
     pub fn all() -> Result<Signals> {
         let mut set = SigSet::all();
-        // Faults of our own are not for the container.
-        for signal in
-            [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP]
-        {
+        // Faults of our own are not for the container, and that it has ended its descriptor says.
+        for signal in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGABRT,
+            Signal::SIGTRAP,
+            Signal::SIGCHLD,
+        ] {
             set.remove(signal);
         }
         Signals::block(set)
@@ -49,6 +55,24 @@ impl Signals {
     /// The next signal that has come, if any.
     pub fn next(&self) -> Option<i32> {
         self.fd.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)
+    }
+
+    /// Waits until the other side of `socket` is gone, whatever it says before, or a signal comes.
+    pub fn wait_for_end(&self, socket: impl AsFd) -> Result<Waited> {
+        loop {
+            // POLLHUP is told without being asked for.
+            let mut list = [PollFd::new(&socket, PollFlags::empty()), PollFd::new(&self.fd, PollFlags::IN)];
+            match poll(&mut list, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other.at(|| "waiting".into())?,
+            };
+            if !list[0].revents().is_empty() {
+                return Ok(Waited::Readable);
+            }
+            if let Some(signal) = self.next() {
+                return Ok(Waited::Signal(signal));
+            }
+        }
     }
 
     /// Waits until `fd` can be read, or a signal comes.

@@ -1,0 +1,199 @@
+//! The heap: made for a process that lives for some milliseconds and allocates some thousand small
+//! things.
+//!
+//! Blocks are cut from one piece after the other, so that what belongs together lies together and few
+//! pages are touched: the price of a short process's memory is the page fault, not the search. What is
+//! freed is taken again by later blocks of its size; nothing goes back to the kernel but large blocks,
+//! which have a mapping each.
+
+#![cfg(not(test))]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first piece is part of the program's own zeroed memory: most commands need no other.
+const FIRST: usize = 256 << 10;
+/// Bytes of a further piece.
+const PIECE: usize = 256 << 10;
+/// From here on a block has its own mapping.
+const LARGE: usize = 128 << 10;
+/// The smallest distance of two blocks: room for the list of free ones.
+const GRAIN: usize = 16;
+/// Free blocks of 16 bytes and more, of 32 and more, and so on up to [`LARGE`].
+const CLASSES: usize = 14;
+
+#[global_allocator]
+static HEAP: Heap = Heap {
+    busy: AtomicBool::new(false),
+    state: UnsafeCell::new(State { next: 0, end: 0, free: [null_mut(); CLASSES] }),
+};
+
+#[repr(align(4096))]
+struct First(UnsafeCell<[u8; FIRST]>);
+
+// SAFETY: handed out by the heap alone, behind its lock.
+unsafe impl Sync for First {}
+
+static PIECE_ONE: First = First(UnsafeCell::new([0; FIRST]));
+
+struct Heap {
+    /// There is a second thread for the moment in which a filter that notifies is loaded.
+    busy: AtomicBool,
+    state: UnsafeCell<State>,
+}
+
+// SAFETY: the state is touched with the lock held.
+unsafe impl Sync for Heap {}
+
+struct State {
+    /// Free bytes of the current piece.
+    next: usize,
+    end: usize,
+    /// By class, each block holding the address of the next one.
+    free: [*mut usize; CLASSES],
+}
+
+impl Heap {
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::hint::spin_loop();
+        }
+        // SAFETY: the lock is held.
+        let done = work(unsafe { &mut *self.state.get() });
+        self.busy.store(false, Ordering::Release);
+        done
+    }
+}
+
+/// The bytes that a block takes.
+fn room(layout: &Layout) -> usize {
+    layout.size().max(1).next_multiple_of(GRAIN)
+}
+
+/// Whether a block has its own mapping.
+fn is_large(layout: &Layout) -> bool {
+    layout.size() >= LARGE || layout.align() > 4096
+}
+
+impl State {
+    #[inline(never)]
+    fn take(&mut self, room: usize, align: usize) -> *mut u8 {
+        // The class all of whose blocks are large enough.
+        let class = (room.next_power_of_two() / GRAIN).trailing_zeros() as usize;
+        if align <= GRAIN
+            && let Some(first) = self.free.get_mut(class).filter(|first| !first.is_null())
+        {
+            let block = *first;
+            // SAFETY: a free block holds the address of the next one.
+            *first = unsafe { *block } as *mut usize;
+            return block.cast();
+        }
+        let start = self.next.next_multiple_of(align.max(GRAIN));
+        if start + room > self.end {
+            return self.more(room, align);
+        }
+        self.next = start + room;
+        start as *mut u8
+    }
+
+    /// The rest of the current piece is given up: it is less than a block.
+    fn more(&mut self, room: usize, align: usize) -> *mut u8 {
+        let (piece, size) =
+            if self.end == 0 { (PIECE_ONE.0.get() as usize, FIRST) } else { (map(PIECE) as usize, PIECE) };
+        if piece == 0 {
+            return null_mut();
+        }
+        (self.next, self.end) = (piece, piece + size);
+        self.take(room, align)
+    }
+
+    #[inline(never)]
+    fn give(&mut self, block: *mut u8, room: usize) {
+        if block as usize + room == self.next {
+            self.next = block as usize;
+            return;
+        }
+        // The class all of whose blocks are this large at most.
+        let class = (room / GRAIN).ilog2() as usize;
+        // Every block is aligned for one.
+        #[allow(clippy::cast_ptr_alignment)]
+        let block = block.cast::<usize>();
+        // SAFETY: the block is the heap's again, and large enough for an address.
+        unsafe { *block = self.free[class] as usize };
+        self.free[class] = block;
+    }
+}
+
+/// A new mapping, null without memory.
+fn map(size: usize) -> *mut u8 {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping of nobody else's.
+    let address = unsafe { libc::mmap(null_mut(), size, protection, flags, -1, 0) };
+    if address == libc::MAP_FAILED { null_mut() } else { address.cast() }
+}
+
+// SAFETY: blocks are aligned, as large as asked for, and given to one owner at a time.
+unsafe impl GlobalAlloc for Heap {
+    #[inline(never)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_large(&layout) {
+            // Nobody here aligns to more than a page.
+            return if layout.align() > 4096 { null_mut() } else { map(layout.size()) };
+        }
+        self.with(|state| state.take(room(&layout), layout.align()))
+    }
+
+    #[inline(never)]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_large(&layout) {
+            // SAFETY: it is a mapping of its own, of that size.
+            unsafe { libc::munmap(block.cast(), layout.size()) };
+            return;
+        }
+        self.with(|state| state.give(block, room(&layout)));
+    }
+
+    #[inline(never)]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller says.
+        let block = unsafe { self.alloc(layout) };
+        // A mapping of its own is zero already.
+        if !block.is_null() && !is_large(&layout) {
+            // SAFETY: it is as large as that.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[inline(never)]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's size with the block's alignment is a valid layout.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        if !is_large(&layout) && !is_large(&wanted) {
+            let (has, needs) = (room(&layout), room(&wanted));
+            // The last block of the piece grows where it is.
+            let fits = || {
+                self.with(|state| {
+                    let end = block as usize + needs;
+                    let fits = block as usize + has == state.next && end <= state.end;
+                    state.next = if fits { end } else { state.next };
+                    fits
+                })
+            };
+            if needs <= has || fits() {
+                return block;
+            }
+        }
+        // SAFETY: both blocks are as large as what is copied, and they are two.
+        unsafe {
+            let moved = self.alloc(wanted);
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
