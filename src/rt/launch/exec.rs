@@ -5,9 +5,9 @@
 //! | opens init, checks its start time | | all that follows goes by this one descriptor: a number could be reused |
 //! | clone, into the v2 cgroup | an extra process is born, outside the pid namespace | inside, all could see it and some look into it |
 //! | | it enters the v1 cgroups, sets labels, then one setns(2) for all namespaces | inside, the host's cgroup mounts and procfs are out of reach |
-//! | ← *pid*; *known* → | it clones the process, its sibling, and ends | a pid namespace is for children |
+//! | ← *pid* | it clones the process, its sibling, and ends | a pid namespace is for children |
 //! | | user looked up, terminal, identity, program found | the container's own files decide |
-//! | ← *ready*; limits of a user namespace, pid file, *finish* → | waits | nothing runs without its limits, nor before its number is known |
+//! | ← *ready*; limits of a user namespace, pid file, *finish* → | waits | nothing runs without its limits, nor before its number is known; where the number is all there is to know, *finish* comes with it, and nobody waits |
 //! | | filter, execve | |
 //! | ← end | | the program runs |
 //!
@@ -15,6 +15,7 @@
 //! dumpable; and for those who may trace all the same, its root and working directory are the
 //! container's, and it holds no descriptor of a host directory, from its first moment in there.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -117,16 +118,16 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
         }
     };
     drop((theirs, root, exec.console.take()));
+    let mut early = VecDeque::new();
     if staged {
-        let handed_over = take_over(&ours, &pidfd, signals);
+        let handed_over = take_over(&ours, &pidfd, signals, &mut early);
         if handed_over.is_err() {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
         }
         reap(&pidfd);
         (pid, pidfd) = handed_over?;
-        ours.go(Go::Known)?;
     }
-    match follow(&exec, &ours, pid, mover, pid_file, signals) {
+    match follow(&exec, &ours, pid, (mover, early), pid_file, signals) {
         Ok(terminal) => Ok(Running { pidfd, terminal }),
         Err(error) => {
             let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
@@ -137,9 +138,19 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
     }
 }
 
-/// The process that the extra one has cloned.
-fn take_over(sync: &Channel, extra: &OwnedFd, signals: &Signals) -> Result<(i32, OwnedFd)> {
-    match last_word(sync, extra, signals)? {
+/// The process that the extra one has cloned. What that one has said already goes to `early`.
+fn take_over(
+    sync: &Channel,
+    extra: &OwnedFd,
+    signals: &Signals,
+    early: &mut VecDeque<Said>,
+) -> Result<(i32, OwnedFd)> {
+    let mut word = last_word(sync, extra, signals)?;
+    while matches!(word, Said::Ready | Said::Terminal(_)) {
+        early.push_back(word);
+        word = last_word(sync, extra, signals)?;
+    }
+    match word {
         Said::Pid(pid) => {
             let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("the process has no id"))?;
             // It is our child and not yet waited for, so the number cannot be another's.
@@ -219,19 +230,28 @@ fn follow(
     exec: &Exec<'_>,
     sync: &Channel,
     pid: i32,
-    mover: Option<Unit>,
+    (mover, mut early): (Option<Unit>, VecDeque<Said>),
     pid_file: Option<&Path>,
     signals: &Signals,
 ) -> Result<Option<OwnedFd>> {
     let (mut ready, mut terminal) = (false, None);
+    // Nothing is to be done for it any more: it need not wait, nor wake us before its end.
+    let quiet = mover.is_none() && pid_file.is_none() && exec.wants_nothing();
+    if quiet {
+        sync.go(Go::Finish)?;
+    }
     loop {
-        match signals.wait_for(sync, None)? {
-            Waited::Signal(signal) => bail!("cut short by signal {signal}"),
-            Waited::Readable | Waited::TooLong => {}
-        }
-        match sync.listen()? {
+        let word = match early.pop_front() {
+            Some(word) => word,
+            None => match if quiet { signals.wait_for_end(sync)? } else { signals.wait_for(sync, None)? } {
+                Waited::Signal(signal) => bail!("cut short by signal {signal}"),
+                Waited::Readable | Waited::TooLong => sync.listen()?,
+            },
+        };
+        match word {
             Said::Terminal(master) => terminal = Some(master),
             Said::Listener(fd) => listener::hand_on(&fd, exec.state, Status::Running, pid, sync)?,
+            Said::Ready if quiet => ready = true,
             Said::Ready => {
                 ready = true;
                 if let Some(unit) = &mover {
@@ -258,6 +278,13 @@ fn follow(
 }
 
 impl Exec<'_> {
+    /// Nothing of the process is set from outside once it is ready.
+    fn wants_nothing(&self) -> bool {
+        !self.limits_from_outside
+            && self.process.oom_score_adj.is_none()
+            && !self.filter.as_ref().is_some_and(Filter::notifies)
+    }
+
     fn joins(&self, kind: i32) -> bool {
         self.state.namespaces & kind as u64 != 0
     }
@@ -319,6 +346,7 @@ impl Inside {
         }
         self.join(exec)?;
         if self.staged {
+            // Who hears of no number lets nobody go on.
             self.hand_over(exec)?;
         }
         // Cleared by the clone and by changes of ids, so once more.
@@ -384,10 +412,8 @@ impl Inside {
     /// Clones the process that goes on, as a sibling; this one has done its work.
     fn hand_over(&self, exec: &Exec<'_>) -> Result<()> {
         match sys::clone3(libc::CLONE_PARENT as u64, None) {
-            // What this one has to say must not come before its number.
-            Ok(sys::Cloned::Child) => self.sync.wait(Go::Known),
+            Ok(sys::Cloned::Child) => Ok(()),
             Ok(sys::Cloned::Parent { pid, .. }) => {
-                // Who hears of no number gives up, which ends the process.
                 let _ = self.sync.say(&Said::Pid(pid));
                 std::process::exit(0);
             }
