@@ -59,11 +59,11 @@ impl Cli {
         let found = all.try_get_matches_from_mut(words).ok();
         // Taking it apart takes as long as a container's cgroups; the process ends soon.
         std::mem::forget(all);
-        let found = found?;
-        let (_, rest) = found.subcommand()?;
+        let mut found = found?;
+        let (_, mut rest) = found.remove_subcommand()?;
         Some(Cli {
-            global: Global::from_arg_matches(&found).ok()?,
-            command: Some(command(A::from_arg_matches(rest).ok()?)),
+            global: Global::from_arg_matches_mut(&mut found).ok()?,
+            command: Some(command(A::from_arg_matches_mut(&mut rest).ok()?)),
             version: false,
         })
     }

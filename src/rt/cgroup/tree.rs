@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -21,13 +21,9 @@ use crate::sys::file;
 /// cgroup a little after they are reaped.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Whether a cgroup is there already. One that somebody lives in, or that is frozen, is refused: limits
-/// would hit strangers.
-pub fn exists_free(dir: &Dir) -> Result<bool> {
+/// Refuses a cgroup that somebody lives in, or that is frozen: limits would hit strangers.
+pub fn check_free(dir: &Dir) -> Result<()> {
     let path = Path::new(&dir.path);
-    if rustix::fs::access(path, Access::EXISTS).is_err() {
-        return Ok(false);
-    }
     let list = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let count = list.lines().count();
     if count > 0 {
@@ -39,7 +35,7 @@ pub fn exists_free(dir: &Dir) -> Result<bool> {
     if freezer::is_frozen_at(path, &dir.controllers) {
         bail!("/linux/cgroupsPath: cgroup {} is frozen; thaw it or choose another path", dir.path);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Makes one directory, parents included, and says whether it is new. On v2 the directories above

@@ -1,5 +1,6 @@
 //! `create`, and all that `run` has in common with it.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -50,10 +51,11 @@ pub(super) fn make<T>(
 ) -> Result<T> {
     let (text, bundle) = prepare::read(&common.bundle)?;
     let request = prepare::request(common, &bundle)?;
-    let spec = prepare::good_document(&text)?;
+    // Taking them apart at the end would copy their pages, which init shares, for nothing.
+    let spec = ManuallyDrop::new(prepare::good_document(&text)?);
     let (host, manager) = prepare::host(&spec, common.cgroup_manager)?;
     let mut problems = Problems::default();
-    let plan = plan(&spec, &request, &host, &mut problems);
+    let plan = ManuallyDrop::new(plan(&spec, &request, &host, &mut problems));
     prepare::settle(&problems)?;
     tracing::debug!("planned {} steps below the root", plan.steps.len());
     let has_terminal = plan.process.as_ref().is_some_and(|process| process.terminal.is_some());
@@ -70,7 +72,7 @@ pub(super) fn make<T>(
 
     let signals = Signals::ending()?;
     let entry = Entry::create(root, &request.id)?;
-    let mut state = new_state(&spec, &request, &plan);
+    let mut state = ManuallyDrop::new(new_state(&spec, &request, &plan));
     let options = Options {
         wait_for_start: how == How::Create,
         console,

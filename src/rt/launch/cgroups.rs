@@ -6,25 +6,17 @@ use super::timeline::Timeline;
 use crate::cgroup::systemd::Manager;
 use crate::cgroup::{self, tree};
 use crate::plan::host;
+use crate::state::store::Entry;
 use crate::state::{Ownership, State};
 use crate::sys::error::text;
 
-/// Refuses a cgroup that is in use, and notes what is there already: neither a failure nor `delete` may
-/// remove that.
+/// Refuses a unit whose cgroup is in use: what systemd puts there would be among strangers.
 pub(super) fn check_free(plan: &cgroup::Plan, state: &mut State<'_>) -> Result<()> {
-    for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups) {
-        match tree::exists_free(dir) {
-            Ok(false) => {}
-            Ok(true) => known.owner = Ownership::Foreign,
-            Err(error) => {
-                // Nothing of it is ours to remove.
-                state.cgroups.clear();
-                state.unit = None;
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
+    plan.dirs.iter().try_for_each(tree::check_free).inspect_err(|_| {
+        // Nothing of it is ours to remove.
+        state.cgroups.clear();
+        state.unit = None;
+    })
 }
 
 /// Has systemd make the unit with init in it.
@@ -63,14 +55,29 @@ pub(super) enum Which {
 }
 
 /// Makes the directories; says whether there are any. The state learns which are new: what was there
-/// before is neither emptied nor removed, in whichever hierarchy it is.
-pub(super) fn make(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, steps: &mut Timeline) -> Result<bool> {
+/// before is neither emptied nor removed, in whichever hierarchy it is. One that is in use is refused.
+pub(super) fn make(
+    plan: &cgroup::Plan,
+    which: Which,
+    entry: &Entry,
+    state: &mut State<'_>,
+    steps: &mut Timeline,
+) -> Result<bool> {
     let is_wanted = |dir: &cgroup::Dir| dir.is_v2() == (which == Which::V2);
     let made = steps.step("make cgroups", || {
-        for (dir, known) in plan.dirs.iter().zip(&mut state.cgroups).filter(|(dir, _)| is_wanted(dir)) {
+        for (index, dir) in plan.dirs.iter().enumerate().filter(|(_, dir)| is_wanted(dir)) {
             match tree::make(dir, &plan.enable) {
-                Ok(true) => known.owner = Ownership::Ours,
-                Ok(false) => known.owner = Ownership::Foreign,
+                Ok(true) => state.cgroups[index].owner = Ownership::Ours,
+                Ok(false) => {
+                    state.cgroups[index].owner = Ownership::Foreign;
+                    if let Err(error) = tree::check_free(dir) {
+                        // The container has never been there: its poststop hooks have nothing to follow.
+                        state.poststop.clear();
+                        return give_back(state).and(Err(error));
+                    }
+                    // Not even after a kill may it be taken for ours.
+                    entry.write(state)?;
+                }
                 Err(error) if plan.optional && may_not(&error) => return Ok(false),
                 Err(error) => return Err(not_made(plan, dir, &error)),
             }
@@ -78,10 +85,17 @@ pub(super) fn make(plan: &cgroup::Plan, which: Which, state: &mut State<'_>, ste
         Ok(true)
     })?;
     if !made {
-        state.own_cgroups().try_for_each(tree::remove)?;
-        state.cgroups.clear();
+        give_back(state)?;
     }
     Ok(made)
+}
+
+/// Removes what was made so far, and has the state forget what was there before: those who live in it
+/// are no processes of this container's.
+fn give_back(state: &mut State<'_>) -> Result<()> {
+    state.own_cgroups().try_for_each(tree::remove)?;
+    state.cgroups.clear();
+    Ok(())
 }
 
 /// Names what of the document takes a cgroup: its path, else the first limit.

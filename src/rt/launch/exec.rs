@@ -139,12 +139,7 @@ pub fn exec(mut exec: Exec<'_>, pid_file: Option<&Path>, signals: &Signals) -> R
 }
 
 /// The process that the extra one has cloned. What that one has said already goes to `early`.
-fn take_over(
-    sync: &Channel,
-    extra: &OwnedFd,
-    signals: &Signals,
-    early: &mut VecDeque<Said>,
-) -> Result<(i32, OwnedFd)> {
+fn take_over(sync: &Channel, extra: &OwnedFd, signals: &Signals, early: &mut VecDeque<Said>) -> Result<(i32, OwnedFd)> {
     let mut word = last_word(sync, extra, signals)?;
     while matches!(word, Said::Ready | Said::Terminal(_)) {
         early.push_back(word);

@@ -112,11 +112,14 @@ fn start<'p>(
     started: &mut Option<OwnedFd>,
 ) -> Result<Launched> {
     let mut steps = Timeline::new(options.timeline);
+    if plan.cgroup.scope.is_some() {
+        cgroups::check_free(&plan.cgroup, state)?;
+    }
     // A v2 cgroup has to be there for the clone, those of v1 are made beside init's work. Before the first
     // of them comes the state; before the state nothing is made that outlives this process.
     let v2 = plan.cgroup.v2().filter(|_| plan.cgroup.scope.is_none());
     if v2.is_some() {
-        put_state(plan, entry, state, &mut steps)?;
+        steps.step("state", || entry.write_first(state))?;
     }
     let namespaces = &plan.namespaces;
     let mut join = steps.step("open namespaces", || stage::open(&namespaces.join))?;
@@ -133,7 +136,7 @@ fn start<'p>(
     let limits_from_outside = namespaces.has_user() && host::is_root();
     let (ours, theirs) = pair()?;
     let into = match v2 {
-        Some(dir) if cgroups::make(&plan.cgroup, cgroups::Which::V2, state, &mut steps)? => {
+        Some(dir) if cgroups::make(&plan.cgroup, cgroups::Which::V2, entry, state, &mut steps)? => {
             Some(tree::open(&dir.path).at(|| format!("opening cgroup {}", dir.path))?)
         }
         _ => None,
@@ -207,7 +210,7 @@ fn start<'p>(
         limits_from_outside,
     };
     if v2.is_none() {
-        put_state(plan, entry, work.state, &mut work.steps)?;
+        work.steps.step("state", || entry.write_first(work.state))?;
     }
     work.fill(joined_net, options)?;
     work.follow(options)?;
@@ -217,12 +220,6 @@ fn start<'p>(
         timeline: work.steps,
         init_spans: work.init_spans,
     })
-}
-
-/// Notes what is there already of the cgroup, and puts all that `delete` needs on disk.
-fn put_state(plan: &Plan<'_>, entry: &Entry, state: &mut State<'_>, steps: &mut Timeline) -> Result<()> {
-    steps.step("cgroup is free", || cgroups::check_free(&plan.cgroup, state))?;
-    steps.step("state", || entry.write_first(state))
 }
 
 impl Work<'_, '_> {
@@ -257,7 +254,8 @@ impl Work<'_, '_> {
             self.state.cgroups.iter_mut().for_each(|dir| dir.owner = Ownership::Ours);
         }
         let v1 = plan.cgroup.v1();
-        let made = !v1.is_empty() && cgroups::make(&plan.cgroup, cgroups::Which::V1, self.state, &mut self.steps)?;
+        let made =
+            !v1.is_empty() && cgroups::make(&plan.cgroup, cgroups::Which::V1, self.entry, self.state, &mut self.steps)?;
         if made && !plan.cgroup.by_init {
             self.steps.step("join cgroups", || v1.iter().try_for_each(|dir| tree::join(&dir.path, pid)))?;
         }

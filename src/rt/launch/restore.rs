@@ -161,8 +161,8 @@ impl Restored<'_, '_, '_> {
         }
         let v1 = cgroup.v1();
         let v2 = cgroup.v2().filter(|_| cgroup.scope.is_none());
-        let made_v2 = v2.is_some() && cgroups::make(cgroup, cgroups::Which::V2, self.state, steps)?;
-        let made_v1 = !v1.is_empty() && cgroups::make(cgroup, cgroups::Which::V1, self.state, steps)?;
+        let made_v2 = v2.is_some() && cgroups::make(cgroup, cgroups::Which::V2, self.entry, self.state, steps)?;
+        let made_v1 = !v1.is_empty() && cgroups::make(cgroup, cgroups::Which::V1, self.entry, self.state, steps)?;
         // On disk before anybody is in them: a kill from here on leaves nothing that cannot be found.
         self.entry.write(self.state)?;
         v2.filter(|_| made_v2).map_or(Ok(()), |dir| tree::join(&dir.path, pid))?;

@@ -176,14 +176,20 @@ impl<'s> Builder<'s> {
                 };
                 let is_directory = FileType::from_raw_mode(fstat(&made).at(|| format!("looking at {source}"))?.st_mode)
                     == FileType::Directory;
-                let target = if is_directory {
-                    self.mount_point(destination)?
-                } else {
-                    let target = self.tree.file(destination)?;
-                    refuse_inside_proc(&target, destination)?;
-                    target
+                let attached = match self.fresh_parent(destination).filter(|_| is_directory) {
+                    // Nothing but what we made is in there, so that the name leads nowhere else.
+                    Some((parent, name)) => {
+                        make_directory(parent, name)?;
+                        move_mount(&made, c"", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                    }
+                    None if is_directory => attach(&made, self.mount_point(destination)?),
+                    None => {
+                        let target = self.tree.file(destination)?;
+                        refuse_inside_proc(&target, destination)?;
+                        attach(&made, target)
+                    }
                 };
-                attach(&made, &target).map_err(|error| match error {
+                attached.map_err(|error| match error {
                     Errno::NOTDIR | Errno::ISDIR => anyhow!(
                         "{source} is a {}, the destination is not: not a directory",
                         if is_directory { "directory" } else { "file" }
@@ -220,20 +226,20 @@ impl<'s> Builder<'s> {
         }
     }
 
+    /// The new tmpfs that `path` lies directly in, and its name there.
+    fn fresh_parent<'d>(&self, path: &'d str) -> Option<(&OwnedFd, &'d str)> {
+        let (parent, name) = path.rsplit_once('/')?;
+        self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name))
+    }
+
     /// The directory to mount on, made where it is missing; none on procfs.
     fn mount_point(&self, path: &str) -> Result<OwnedFd> {
-        let below = path
-            .rsplit_once('/')
-            .and_then(|(parent, name)| self.fresh.iter().find(|(known, _)| known == parent).map(|(_, fd)| (fd, name)));
-        let Some((parent, name)) = below else {
+        let Some((parent, name)) = self.fresh_parent(path) else {
             let found = self.tree.directory(path)?;
             refuse_inside_proc(&found, path)?;
             return Ok(found);
         };
-        match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).at(|| "making the directory".into()),
-        }
+        make_directory(parent, name)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(parent, name, flags, Mode::empty()).at(|| "opening the directory".into())
     }
@@ -395,6 +401,13 @@ impl<'s> Builder<'s> {
         let clone = clone_fd(&target, true).at(what)?;
         sys::mount_setattr(&clone, true, libc::MOUNT_ATTR_RDONLY, 0, 0, None).at(what)?;
         attach(&clone, &target).at(what)
+    }
+}
+
+fn make_directory(parent: &OwnedFd, name: &str) -> Result<()> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).at(|| "making the directory".into()),
     }
 }
 
