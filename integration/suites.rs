@@ -179,8 +179,10 @@ fn guest() {
 fn benchmark() {
     let out = std::env::temp_dir().join(format!("rt-bench-{}", std::process::id()));
     let out_dir = out.to_str().unwrap();
-    let text =
-        suite("integration/bench/bench", &["--rt", &rt(), "--rounds", "5", "--containers", "10", "--out", out_dir]);
+    let text = suite(
+        "integration/bench/bench",
+        &["--rt", &rt(), "--rounds", "5", "--containers", "10", "--others", "10", "--in-all", "16", "--out", out_dir],
+    );
     for contender in [
         "| floor |",
         "| rt |",
@@ -191,6 +193,12 @@ fn benchmark() {
         "**kill**",
         "**delete**",
         "**list of 10**",
+        "**run as Docker has it**",
+        "**containers a second**",
+        "| with 10 others alive |",
+        "| smallest `memory.limit` |",
+        "| system calls of a run |",
+        "| 64 ranges of ids |",
     ] {
         assert!(text.contains(contender), "{contender} is missing in:\n{text}");
     }

@@ -1028,6 +1028,48 @@ fn systemd_knows_the_container_as_a_unit() {
     assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
 }
 
+/// The container's program is a process of its own, which sets itself up before: with a limit as small as
+/// this it does not get far unless that takes next to nothing.
+#[test]
+fn half_a_mebibyte_of_memory_is_enough() {
+    if !has("memory") {
+        return;
+    }
+    let place = Place::new();
+    let mut bundle = place.bundle("");
+    bundle.config["process"]["args"] = json!(["/bin/true"]);
+    bundle.set("/linux/resources", json!({"memory": {"limit": 524_288}}));
+    assert_eq!(bundle.run("c").code, 0);
+}
+
+/// The guest is too slow for timings: there the kernel is asked less than by crun.
+#[test]
+fn on_v2_fewer_system_calls_than_crun_and_no_more_processes() {
+    if !is_v2() {
+        return;
+    }
+    let place = Place::new();
+    let mut bundle = place.bundle("");
+    bundle.config["process"]["args"] = json!(["/bin/true"]);
+    bundle.write();
+    let count = |runtime: &str| {
+        let record = place.dir.join("calls");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(&record).args([runtime, "--root"]).arg(place.dir.join("calls-root"));
+        let done = command.args(["run", "--bundle", bundle.path(), &place.id("calls")]).output().unwrap();
+        assert!(done.status.success(), "{runtime}: {}", String::from_utf8_lossy(&done.stderr));
+        let text = fs::read_to_string(record).unwrap();
+        let mut processes: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+        let calls = processes.len();
+        processes.sort_unstable();
+        processes.dedup();
+        (calls, processes.len())
+    };
+    let (ours, theirs) = (count(harness::RT), count("crun"));
+    println!("system calls and processes of one run on v2: rt {ours:?}, crun {theirs:?}");
+    assert!(ours.0 < theirs.0 && ours.1 <= theirs.1, "rt {ours:?}, crun {theirs:?}");
+}
+
 #[test]
 fn on_v2() {
     guest::run_again(&[], &["RT_TEST_IN=v2"]);

@@ -1,8 +1,10 @@
-/* floor: the kernel's price of the default container on cgroup v1.
+/* floor: the kernel's price of a container on cgroup v1.
  *
  *     floor ROOTFS NAME PROGRAM [ARGUMENT...]
+ *     floor --docker FILTER FILES ROOTFS NAME PROGRAM [ARGUMENT...]
  *
- * Makes the container that `runc spec` describes (terminal off) with the system
+ * Makes the container that `runc spec` describes (terminal off), or that of
+ * docker.json with its finished seccomp filter and its three files, with the system
  * calls that this takes and nothing else: no JSON, no state, no checks, one clone.
  * The parent sets up the cgroups while the child makes its mounts. What a runtime
  * takes longer than this is its own.
@@ -11,8 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -40,6 +44,7 @@ int umount2(const char *, int);
 #define MS_NOEXEC 8
 #define MS_BIND 4096
 #define MS_REC 16384
+#define MS_PRIVATE (1 << 18)
 #define MS_SLAVE (1 << 19)
 #define MS_RELATIME (1 << 21)
 #define MS_STRICTATIME (1 << 24)
@@ -47,11 +52,14 @@ int umount2(const char *, int);
 #define DETACH 2
 #define MANY 32
 #define CAPS ((1u << 29) | (1u << 5) | (1u << 10)) /* audit_write, kill, net_bind_service */
+#define DOCKER_CAPS 0xa80425fbu /* the fourteen of docker.json */
 
 #define must(call) ((long)(call) == -1 ? die(#call) : (void)0)
 
 static char hierarchy[MANY][128]; /* v1 mount points, such as /sys/fs/cgroup/cpu */
 static int hierarchies;
+static const char *filter, *files; /* of --docker */
+static struct sock_fprog program;
 
 static void die(const char *what)
 {
@@ -109,6 +117,11 @@ static const char *const allowed[] = {
 	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm",
 	"c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm", 0};
 
+static const char *const docker_allowed[] = {
+	"c *:* m", "b *:* m", "c 1:5 rwm", "c 1:3 rwm", "c 1:9 rwm", "c 1:8 rwm", "c 1:7 rwm",
+	"c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm", 0};
+static const char *const fuse[] = {"c 10:229 rwm", 0};
+
 /* Makes the cgroups, sets their rules, and puts the child into them. */
 static void join_cgroups(const char *name, pid_t child)
 {
@@ -127,7 +140,9 @@ static void join_cgroups(const char *name, pid_t child)
 		}
 		if (is(hierarchy[i], "devices")) {
 			put(fd, "devices.deny", denied);
-			put(fd, "devices.allow", allowed);
+			put(fd, "devices.allow", filter ? docker_allowed : allowed);
+			if (filter)
+				put(fd, "devices.deny", fuse);
 		}
 		put(fd, "cgroup.procs", (const char *[]){pid, 0});
 		close(fd);
@@ -190,6 +205,17 @@ static void make_mounts(const char *name)
 	must(mknod("dev/tty", S_IFCHR | 0666, makedev(5, 0)));
 	for (unsigned i = 0; i < sizeof links / sizeof *links; i++)
 		must(symlink(links[i][0], links[i][1]));
+	for (int i = 0; filter && i < 3; i++) {
+		static const char *const names[] = {"etc/resolv.conf", "etc/hostname", "etc/hosts"};
+
+		snprintf(source, sizeof source, "%s/%s", files, names[i]);
+		must(mount(source, names[i], 0, MS_BIND | MS_REC, 0));
+		must(mount(0, names[i], 0, MS_PRIVATE | MS_REC, 0));
+	}
+	if (filter) {
+		put(AT_FDCWD, "proc/sys/net/ipv4/ip_unprivileged_port_start", (const char *[]){"0", 0});
+		put(AT_FDCWD, "proc/sys/net/ipv4/ping_group_range", (const char *[]){"0 2147483647", 0});
+	}
 }
 
 static void protect_paths(void)
@@ -221,21 +247,39 @@ static void loopback_up(void)
 	close(fd);
 }
 
+/* The file is what rt keeps for exec: eight bytes of flags, then the program. */
+static void read_filter(void)
+{
+	static char bytes[65536];
+	int fd = open(filter, O_RDONLY | O_CLOEXEC);
+	ssize_t size = read(fd, bytes, sizeof bytes);
+
+	must(size);
+	close(fd);
+	program.len = (size - 8) / sizeof(struct sock_filter);
+	program.filter = (void *)(bytes + 8);
+}
+
 static void limit_rights(void)
 {
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-	struct __user_cap_data_struct data[2] = {{CAPS, CAPS, CAPS}, {0, 0, 0}};
-	struct rlimit files = {1024, 1024};
-
-	must(setrlimit(RLIMIT_NOFILE, &files));
-	must(setgroups(0, 0));
-	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (cap > 31 || !(CAPS >> cap & 1))
-			must(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+	unsigned caps = filter ? DOCKER_CAPS : CAPS;
 	/* the bundle asks for ambient ones without inheritable: no runtime can give those */
-	data[0].inheritable = 0;
+	struct __user_cap_data_struct data[2] = {{caps, caps, 0}, {0, 0, 0}};
+	struct rlimit most = {1024, 1024};
+	gid_t group = 0;
+
+	if (!filter)
+		must(setrlimit(RLIMIT_NOFILE, &most));
+	must(setgroups(filter ? 1 : 0, &group));
+	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (cap > 31 || !(caps >> cap & 1))
+			must(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
+	if (filter)
+		must(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
 	must(syscall(SYS_capset, &header, data));
-	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (!filter)
+		must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 }
 
 static void child(char **arguments, int ready)
@@ -252,8 +296,9 @@ static void child(char **arguments, int ready)
 	must(syscall(SYS_pivot_root, ".", "."));
 	must(umount2(".", DETACH));
 	must(chdir("/"));
-	set_attributes("/", 0, MOUNT_ATTR_RDONLY);
-	must(sethostname("runc", 4));
+	if (!filter)
+		set_attributes("/", 0, MOUNT_ATTR_RDONLY);
+	must(sethostname(filter ? "bench" : "runc", filter ? 5 : 4));
 	protect_paths();
 	loopback_up();
 	must(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, arguments[2], 0, 0, 0));
@@ -271,10 +316,18 @@ int main(int count, char **arguments)
 	int ready[2], status;
 	pid_t pid;
 
+	if (count > 6 && !strcmp(arguments[1], "--docker")) {
+		filter = arguments[2];
+		files = arguments[3];
+		arguments += 3;
+		count -= 3;
+	}
 	if (count < 4) {
-		fprintf(stderr, "usage: floor ROOTFS NAME PROGRAM [ARGUMENT...]\n");
+		fprintf(stderr, "usage: floor [--docker FILTER FILES] ROOTFS NAME PROGRAM [ARGUMENT...]\n");
 		return 2;
 	}
+	if (filter)
+		read_filter();
 	find_hierarchies();
 	cgroup_directories(arguments[2], 1);
 	must(pipe2(ready, O_CLOEXEC));

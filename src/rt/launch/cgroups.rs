@@ -68,6 +68,8 @@ pub(super) fn make(
         for (index, dir) in plan.dirs.iter().enumerate().filter(|(_, dir)| is_wanted(dir)) {
             match tree::make(dir, &plan.enable) {
                 Ok(true) => state.cgroups[index].owner = Ownership::Ours,
+                // systemd has made it, and init is in it.
+                Ok(false) if plan.scope.is_some() => state.cgroups[index].owner = Ownership::Foreign,
                 Ok(false) => {
                     state.cgroups[index].owner = Ownership::Foreign;
                     if let Err(error) = tree::check_free(dir) {

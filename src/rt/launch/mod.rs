@@ -5,10 +5,11 @@
 //!
 //! | parent | init | because |
 //! |---|---|---|
-//! | cgroup is nobody else's; state on disk | | what `delete` needs must be there before the first effect |
+//! | v2, systemd: state on disk | | what `delete` needs must be there before the first effect |
 //! | opens sources, joins pid and time | | the clone's child is born into them; sources may be closed to it later |
 //! | v2 cgroup | | the clone's child is born into it |
 //! | clone | born | |
+//! | v1: state on disk | | the same; until here nothing was made that outlives this process, and its child dies with it |
 //! | id maps, then *mapped* → | waits, becomes root | without maps init has no id in its namespace |
 //! | v1 cgroups, or systemd's unit; device rules, then *cgroup made* → | mounts | they do not touch each other; but making a device node may not be forbidden for a moment |
 //! | limits, network devices, what `exec` takes after, state with pid | waits at the first cgroup mount, hook, or pivot_root; enters the cgroup; goes on with mounts, devices, masks | a cgroup namespace is rooted where its maker is |
@@ -19,6 +20,10 @@
 //! | ends | waits on the start socket | `start` |
 //! | | startContainer hooks, seccomp, execve | the filter comes last, so that it need not allow our own calls |
 //! | ← *listener*; to the agent; *delivered* → | waits, before execve | only with a filter that notifies ([`listener`]): nobody else could answer it |
+//!
+//! Where init needs no answer after *cgroup made* (`Work::is_quiet`: no hooks, no pid file, nothing set from
+//! outside), *finish* follows when the state has the pid: init does not wait once more, and the parent sleeps until its
+//! end of the socket is closed.
 //!
 //! With `run` the last two lines follow without a wait, and the end of the stream tells the parent
 //! that the program is executed. [`exec`] has a table of its own; [`checkpoint`] and

@@ -6,8 +6,6 @@
 //! freed is taken again by later blocks of its size; nothing goes back to the kernel but large blocks,
 //! which have a mapping each.
 
-#![cfg(not(test))]
-
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ptr::null_mut;
@@ -24,7 +22,7 @@ const GRAIN: usize = 16;
 /// Free blocks of 16 bytes and more, of 32 and more, and so on up to [`LARGE`].
 const CLASSES: usize = 14;
 
-#[global_allocator]
+#[cfg_attr(not(test), global_allocator)]
 static HEAP: Heap = Heap {
     busy: AtomicBool::new(false),
     state: UnsafeCell::new(State { next: 0, end: 0, free: [null_mut(); CLASSES] }),
@@ -195,5 +193,91 @@ unsafe impl GlobalAlloc for Heap {
             }
             moved
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block, and the byte that it is full of.
+    struct Block(*mut u8, Layout, u8);
+
+    impl Block {
+        fn new(random: u64) -> Block {
+            // Mostly small ones, and now and then one that gets its own mapping.
+            let size = match random % 100 {
+                0 => LARGE + (random >> 8) as usize % LARGE,
+                1..10 => (random >> 8) as usize % LARGE,
+                _ => (random >> 8) as usize % 600,
+            };
+            let layout = Layout::from_size_align(size.max(1), 1 << ((random >> 40) % 8)).unwrap();
+            // SAFETY: its size is not zero.
+            let address = unsafe { HEAP.alloc_zeroed(layout) };
+            let block = Block(address, layout, (random >> 48) as u8);
+            block.check(0, layout.size());
+            block.fill();
+            block
+        }
+
+        fn fill(&self) {
+            // SAFETY: it is ours.
+            unsafe { self.0.write_bytes(self.2, self.1.size()) };
+        }
+
+        fn check(&self, byte: u8, length: usize) {
+            assert_eq!(self.0 as usize % self.1.align(), 0);
+            // SAFETY: it is ours, and has been written.
+            let bytes = unsafe { std::slice::from_raw_parts(self.0, length) };
+            assert!(bytes.iter().all(|known| *known == byte), "a block was written by another");
+        }
+
+        fn resize(&mut self, random: u64) {
+            let size = (random >> 8) as usize % (2 * self.1.size()) + 1;
+            // SAFETY: it came from there with this layout.
+            self.0 = unsafe { HEAP.realloc(self.0, self.1, size) };
+            let kept = self.1.size().min(size);
+            self.1 = Layout::from_size_align(size, self.1.align()).unwrap();
+            self.check(self.2, kept);
+            self.fill();
+        }
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_apart() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut blocks: Vec<Block> = Vec::new();
+        for _ in 0..100_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let mixed = random ^ (random >> 29);
+            let chosen = mixed as usize % blocks.len().max(1);
+            match mixed % 5 {
+                0 | 1 if blocks.len() < 300 => blocks.push(Block::new(mixed)),
+                2 if !blocks.is_empty() => blocks[chosen].resize(mixed),
+                _ if !blocks.is_empty() => {
+                    let block = blocks.swap_remove(chosen);
+                    block.check(block.2, block.1.size());
+                    // SAFETY: it came from there with this layout.
+                    unsafe { HEAP.dealloc(block.0, block.1) };
+                }
+                _ => {}
+            }
+        }
+        blocks.iter().for_each(|block| block.check(block.2, block.1.size()));
+    }
+
+    #[test]
+    fn what_is_freed_is_taken_again() {
+        let layout = Layout::from_size_align(100, 8).unwrap();
+        let turn = || {
+            // SAFETY: its size is not zero, and it is given back as it came.
+            unsafe {
+                let blocks: Vec<*mut u8> = (0..50).map(|_| HEAP.alloc(layout)).collect();
+                blocks.iter().for_each(|block| HEAP.dealloc(*block, layout));
+                blocks.into_iter().max()
+            }
+        };
+        let highest = turn();
+        assert!((0..10_000).all(|_| turn() <= highest), "a command that goes on for days would grow");
     }
 }
