@@ -263,7 +263,9 @@ mod tests {
                 _ => {}
             }
         }
-        blocks.iter().for_each(|block| block.check(block.2, block.1.size()));
+        for block in blocks {
+            block.check(block.2, block.1.size());
+        }
     }
 
     #[test]
@@ -273,7 +275,9 @@ mod tests {
             // SAFETY: its size is not zero, and it is given back as it came.
             unsafe {
                 let blocks: Vec<*mut u8> = (0..50).map(|_| HEAP.alloc(layout)).collect();
-                blocks.iter().for_each(|block| HEAP.dealloc(*block, layout));
+                for block in &blocks {
+                    HEAP.dealloc(*block, layout);
+                }
                 blocks.into_iter().max()
             }
         };
