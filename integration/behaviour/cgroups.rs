@@ -1051,6 +1051,8 @@ fn on_v2_fewer_system_calls_than_crun_and_no_more_processes() {
     let place = Place::new();
     let mut bundle = place.bundle("");
     bundle.config["process"]["args"] = json!(["/bin/true"]);
+    // A version that crun knows.
+    bundle.set("/ociVersion", json!("1.0.2"));
     bundle.write();
     let count = |runtime: &str| {
         let record = place.dir.join("calls");

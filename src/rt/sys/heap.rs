@@ -19,10 +19,14 @@ const PIECE: usize = 256 << 10;
 const LARGE: usize = 128 << 10;
 /// The smallest distance of two blocks: room for the list of free ones.
 const GRAIN: usize = 16;
-/// Free blocks of 16 bytes and more, of 32 and more, and so on up to [`LARGE`].
-const CLASSES: usize = 14;
+/// Up to this many bytes a block has the next multiple of [`GRAIN`], above it the next power of two: so
+/// that what one of a size has left fits the next one of that size.
+const FINE: usize = 1024;
+/// The sizes that there are: 16, 32, … 1024, and 2048, 4096, … [`LARGE`].
+const CLASSES: usize = FINE / GRAIN + (LARGE / FINE).ilog2() as usize;
 
 #[cfg_attr(not(test), global_allocator)]
+#[cfg_attr(test, allow(dead_code))]
 static HEAP: Heap = Heap {
     busy: AtomicBool::new(false),
     state: UnsafeCell::new(State { next: 0, end: 0, free: [null_mut(); CLASSES] }),
@@ -67,7 +71,13 @@ impl Heap {
 
 /// The bytes that a block takes.
 fn room(layout: &Layout) -> usize {
-    layout.size().max(1).next_multiple_of(GRAIN)
+    let size = layout.size().max(1);
+    if size <= FINE { size.next_multiple_of(GRAIN) } else { size.next_power_of_two() }
+}
+
+/// The list that blocks of this many bytes are in.
+fn class(room: usize) -> usize {
+    if room <= FINE { room / GRAIN - 1 } else { FINE / GRAIN - 1 + (room / FINE).ilog2() as usize }
 }
 
 /// Whether a block has its own mapping.
@@ -78,11 +88,8 @@ fn is_large(layout: &Layout) -> bool {
 impl State {
     #[inline(never)]
     fn take(&mut self, room: usize, align: usize) -> *mut u8 {
-        // The class all of whose blocks are large enough.
-        let class = (room.next_power_of_two() / GRAIN).trailing_zeros() as usize;
-        if align <= GRAIN
-            && let Some(first) = self.free.get_mut(class).filter(|first| !first.is_null())
-        {
+        let first = &mut self.free[class(room)];
+        if !first.is_null() && (*first as usize).is_multiple_of(align) {
             let block = *first;
             // SAFETY: a free block holds the address of the next one.
             *first = unsafe { *block } as *mut usize;
@@ -113,14 +120,13 @@ impl State {
             self.next = block as usize;
             return;
         }
-        // The class all of whose blocks are this large at most.
-        let class = (room / GRAIN).ilog2() as usize;
+        let first = &mut self.free[class(room)];
         // Every block is aligned for one.
         #[allow(clippy::cast_ptr_alignment)]
         let block = block.cast::<usize>();
         // SAFETY: the block is the heap's again, and large enough for an address.
-        unsafe { *block = self.free[class] as usize };
-        self.free[class] = block;
+        unsafe { *block = *first as usize };
+        *first = block;
     }
 }
 
@@ -171,7 +177,8 @@ unsafe impl GlobalAlloc for Heap {
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if !is_large(&layout) && !is_large(&wanted) {
             let (has, needs) = (room(&layout), room(&wanted));
-            // The last block of the piece grows where it is.
+            // The last block of the piece grows and shrinks where it is. Any other one that shrank there
+            // would be free in another list than it is needed from again.
             let fits = || {
                 self.with(|state| {
                     let end = block as usize + needs;
@@ -180,7 +187,7 @@ unsafe impl GlobalAlloc for Heap {
                     fits
                 })
             };
-            if needs <= has || fits() {
+            if needs == has || fits() {
                 return block;
             }
         }
@@ -200,11 +207,19 @@ unsafe impl GlobalAlloc for Heap {
 mod tests {
     use super::*;
 
+    /// One of a test's own: its pieces are all mapped.
+    fn heap() -> Heap {
+        Heap {
+            busy: AtomicBool::new(false),
+            state: UnsafeCell::new(State { next: 1, end: 1, free: [null_mut(); CLASSES] }),
+        }
+    }
+
     /// A block, and the byte that it is full of.
     struct Block(*mut u8, Layout, u8);
 
     impl Block {
-        fn new(random: u64) -> Block {
+        fn new(heap: &Heap, random: u64) -> Block {
             // Mostly small ones, and now and then one that gets its own mapping.
             let size = match random % 100 {
                 0 => LARGE + (random >> 8) as usize % LARGE,
@@ -213,7 +228,7 @@ mod tests {
             };
             let layout = Layout::from_size_align(size.max(1), 1 << ((random >> 40) % 8)).unwrap();
             // SAFETY: its size is not zero.
-            let address = unsafe { HEAP.alloc_zeroed(layout) };
+            let address = unsafe { heap.alloc_zeroed(layout) };
             let block = Block(address, layout, (random >> 48) as u8);
             block.check(0, layout.size());
             block.fill();
@@ -232,10 +247,10 @@ mod tests {
             assert!(bytes.iter().all(|known| *known == byte), "a block was written by another");
         }
 
-        fn resize(&mut self, random: u64) {
+        fn resize(&mut self, heap: &Heap, random: u64) {
             let size = (random >> 8) as usize % (2 * self.1.size()) + 1;
             // SAFETY: it came from there with this layout.
-            self.0 = unsafe { HEAP.realloc(self.0, self.1, size) };
+            self.0 = unsafe { heap.realloc(self.0, self.1, size) };
             let kept = self.1.size().min(size);
             self.1 = Layout::from_size_align(size, self.1.align()).unwrap();
             self.check(self.2, kept);
@@ -245,6 +260,7 @@ mod tests {
 
     #[test]
     fn blocks_are_aligned_and_apart() {
+        let heap = heap();
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut blocks: Vec<Block> = Vec::new();
         for _ in 0..100_000 {
@@ -252,13 +268,13 @@ mod tests {
             let mixed = random ^ (random >> 29);
             let chosen = mixed as usize % blocks.len().max(1);
             match mixed % 5 {
-                0 | 1 if blocks.len() < 300 => blocks.push(Block::new(mixed)),
-                2 if !blocks.is_empty() => blocks[chosen].resize(mixed),
+                0 | 1 if blocks.len() < 300 => blocks.push(Block::new(&heap, mixed)),
+                2 if !blocks.is_empty() => blocks[chosen].resize(&heap, mixed),
                 _ if !blocks.is_empty() => {
                     let block = blocks.swap_remove(chosen);
                     block.check(block.2, block.1.size());
                     // SAFETY: it came from there with this layout.
-                    unsafe { HEAP.dealloc(block.0, block.1) };
+                    unsafe { heap.dealloc(block.0, block.1) };
                 }
                 _ => {}
             }
@@ -270,15 +286,20 @@ mod tests {
 
     #[test]
     fn what_is_freed_is_taken_again() {
+        let heap = heap();
         let layout = Layout::from_size_align(100, 8).unwrap();
         let turn = || {
             // SAFETY: its size is not zero, and it is given back as it came.
             unsafe {
-                let blocks: Vec<*mut u8> = (0..50).map(|_| HEAP.alloc(layout)).collect();
-                for block in &blocks {
-                    HEAP.dealloc(*block, layout);
+                let blocks: Vec<*mut u8> = (0..50).map(|_| heap.alloc(layout)).collect();
+                let highest = blocks.iter().copied().max();
+                for block in blocks {
+                    // As a vector does that grows and is then made a slice.
+                    let large = heap.realloc(block, layout, 3000);
+                    let small = heap.realloc(large, Layout::from_size_align_unchecked(3000, 8), 40);
+                    heap.dealloc(small, Layout::from_size_align_unchecked(40, 8));
                 }
-                blocks.into_iter().max()
+                highest
             }
         };
         let highest = turn();
