@@ -137,6 +137,24 @@ fn ids_that_name_no_container_are_refused_by_every_verb() {
     assert_eq!(fs::read_dir(&place.root).unwrap().count(), 0);
 }
 
+/// By which `delete` and all others tell init from a later process of its number; found without asking /proc
+/// where the clock can tell.
+#[test]
+fn the_start_time_kept_is_the_kernels() {
+    let place = Place::new();
+    let bundle = place.bundle("exec sleep 100");
+    for n in 0..40 {
+        let (name, id) = (format!("c{n}"), place.id(&format!("c{n}")));
+        bundle.create(&name, &[]).ok();
+        let kept: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(place.root.join(&id).join("state.json")).unwrap()).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", kept["pid"])).unwrap();
+        let kernels = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+        assert_eq!(kept["startTime"].to_string(), kernels);
+        place.rt(&["delete", "--force", &id]).ok();
+    }
+}
+
 #[test]
 fn the_state_says_what_the_spec_asks() {
     let place = Place::new();

@@ -54,8 +54,9 @@ impl Cli {
         command: fn(A) -> Command,
         words: impl Iterator<Item = &'w OsStr>,
     ) -> Option<Cli> {
-        let flags = Global::augment_args(clap::Command::new("rt"));
-        let mut all = flags.subcommand(A::augment_args(clap::Command::new(name)));
+        // Help is the whole's to give.
+        let bare = |name| clap::Command::new(name).disable_help_flag(true).disable_help_subcommand(true);
+        let mut all = Global::augment_args(bare("rt")).subcommand(A::augment_args(bare(name)));
         let found = all.try_get_matches_from_mut(words).ok();
         // Taking it apart takes as long as a container's cgroups; the process ends soon.
         std::mem::forget(all);

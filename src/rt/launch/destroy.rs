@@ -89,7 +89,7 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
     // While something is left, the state stays, so that `delete` can be called again.
     first?;
     entry.remove()?;
-    let json = state.spec_json(Status::Stopped, 0);
+    let json = if state.poststop.is_empty() { String::new() } else { state.spec_json(Status::Stopped, 0) };
     for (index, poststop) in state.poststop.iter().enumerate() {
         // runtime.md, step 13: a warning, and the next ones run.
         if let Err(error) = hook::run(poststop, &json, None) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::thread::CapabilitySet;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::init::Init;
 use super::sync::{Channel, Go, Said, last_word, next_word, pair};
@@ -64,6 +65,8 @@ struct Work<'w, 'p> {
     sync: Channel,
     /// Init, or who is to clone it.
     pid: i32,
+    /// When that one was started, where it is known.
+    start_time: Option<u64>,
     pidfd: &'w mut OwnedFd,
     /// Init is still to be cloned.
     apart: bool,
@@ -141,19 +144,24 @@ fn start<'p>(
         }
         _ => None,
     };
-    let cloned = {
+    let (cloned, start_time) = {
         let own = steps.step("time namespace", || OwnNamespaces::leave(plan, &mut join))?;
         // Apart with a user namespace, it joins others first, and makes its own then.
         let late = namespaces.staged() || (namespaces.apart() && namespaces.has_user());
         let flags = if late { 0 } else { namespaces.create };
+        // Mostly the clock says the same before and after, and /proc need not be asked. In a time namespace
+        // it may be another's clock.
+        let is_ours = !namespaces.staged() && namespaces.time.is_none() && !namespaces.joins(libc::CLONE_NEWTIME);
+        let before = clock_ticks();
         let cloned = steps.step("clone", || {
             sys::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(|error| not_cloned(plan, into.is_some(), error))
         })?;
+        let start_time = Some(before).filter(|before| is_ours && *before == clock_ticks());
         if matches!(cloned, sys::Cloned::Child) {
             // Only the parent goes back; the child closes the descriptors with all others.
             std::mem::forget(own);
         }
-        cloned
+        (cloned, start_time)
     };
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -201,6 +209,7 @@ fn start<'p>(
         state,
         sync: ours,
         pid,
+        start_time,
         pidfd: started.insert(pidfd),
         apart: namespaces.apart(),
         signals,
@@ -322,10 +331,10 @@ impl Work<'_, '_> {
     fn write_pid(&mut self) -> Result<()> {
         let pid = self.pid;
         // Not yet waited for, so even a child that has died has an entry.
-        let Some(stat) = Stat::of(pid) else {
+        let Some(start_time) = self.start_time.take().or_else(|| Some(Stat::of(pid)?.start_time)) else {
             bail!("reading /proc/{pid}/stat: without it the container could not be told from others")
         };
-        (self.state.pid, self.state.start_time) = (pid, stat.start_time);
+        (self.state.pid, self.state.start_time) = (pid, start_time);
         let (entry, state) = (self.entry, &*self.state);
         self.steps.step("state with pid", || entry.write(state))
     }
@@ -435,6 +444,13 @@ impl Work<'_, '_> {
         }
         anyhow!("the container's first process {how} while it was set up")
     }
+}
+
+/// Now, in the unit and from the beginning of field 22 of /proc/PID/stat (proc_pid_stat(5)): hundredths of a
+/// second since boot, as our time namespace has it.
+fn clock_ticks() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 100 + now.tv_nsec as u64 / 10_000_000
 }
 
 /// Why the first process could not be cloned.

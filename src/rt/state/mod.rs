@@ -152,7 +152,7 @@ impl State<'_> {
 
     /// Whether init is alive: a process of its id that was started when it was, and has not ended.
     pub fn is_alive(&self) -> bool {
-        self.pid > 0 && Stat::of(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
+        Stat::is_alive(self.pid, self.start_time)
     }
 
     /// The state of the spec, as hooks get it and `state` prints it.

@@ -17,6 +17,7 @@ use crate::cgroup::freezer;
 use crate::config::types::Process;
 use crate::seccomp::Filter;
 use crate::sys::error::At;
+use crate::sys::file;
 
 /// The longest id.
 const MAX_ID: usize = 1024;
@@ -286,9 +287,13 @@ pub fn peek(root: &Path, id: &str) -> Result<(Entry, Option<String>)> {
 
 fn read_text(dir: &Path) -> Result<Option<String>> {
     let path = dir.join("state.json");
-    match fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        other => Ok(Some(other.at(|| format!("reading {}", path.display()))?)),
+    match file::read(&path) {
+        Err(Errno::NOENT) => Ok(None),
+        other => {
+            let bytes = other.at(|| format!("reading {}", path.display()))?;
+            // What is no text is no state either: it is said where it is parsed.
+            Ok(Some(String::from_utf8(bytes).unwrap_or_default()))
+        }
     }
 }
 

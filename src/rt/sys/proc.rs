@@ -17,6 +17,11 @@ impl Stat {
         Stat::parse(&super::file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?)
     }
 
+    /// Whether there is a process `pid` that was started then, and has not ended.
+    pub fn is_alive(pid: i32, start_time: u64) -> bool {
+        pid > 0 && Stat::of(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_dead())
+    }
+
     /// Whether the process has ended and only waits to be reaped.
     pub fn is_dead(self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
