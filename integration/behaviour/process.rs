@@ -453,6 +453,20 @@ fn a_foreground_run_is_on_the_callers_terminal() {
     );
 }
 
+/// From its first instruction on: set a moment later it would come with a signal.
+#[test]
+fn a_terminal_has_its_size_before_the_program_runs() {
+    let place = Place::new();
+    let mut bundle = place.bundle("trap 'echo signalled' WINCH; stty size; sleep 0.05; echo end");
+    bundle.set("/process/terminal", json!(true));
+    for _ in 0..20 {
+        let (master, child) = run_on_terminal(&bundle, 20, 70);
+        let text = harness::console::read_terminal(&master, "end\r\n");
+        assert_eq!(text, "20 70\r\nend\r\n");
+        assert_eq!(finish(child).code, 0);
+    }
+}
+
 #[test]
 fn all_of_a_terminals_output_arrives() {
     let place = Place::new();

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::resolve::Tree;
 use super::rootfs::{DEVPTS_SUPER_MAGIC, attach};
@@ -21,7 +21,8 @@ pub(super) struct Terminal {
     pub(super) slave: OwnedFd,
 }
 
-/// Makes a terminal of `rows` × `columns` (0 × 0: not known yet).
+/// Makes a terminal of `rows` × `columns`, where they are 0 of the caller's terminal: set later, the
+/// program would see none, and be sent SIGWINCH.
 pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal> {
     let master = open_master(tree)?;
     unlockpt(&master).at(|| "unlocking the terminal".into())?;
@@ -32,8 +33,9 @@ pub(super) fn make(tree: &Tree, (rows, columns): (u16, u16)) -> Result<Terminal>
     // What the container prints is passed on as it is; the terminal it ends on adds what it needs.
     modes.output_modes.remove(OutputModes::ONLCR);
     tcsetattr(&slave, OptionalActions::Now, &modes).at(|| "setting the terminal's modes".into())?;
-    if (rows, columns) != (0, 0) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let asked = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = if (rows, columns) == (0, 0) { tcgetwinsize(rustix::stdio::stdin()).ok() } else { Some(asked) };
+    if let Some(size) = size {
         tcsetwinsize(&slave, size).at(|| "/process/consoleSize".into())?;
     }
     Ok(Terminal { master, slave })
