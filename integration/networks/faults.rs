@@ -99,6 +99,66 @@ fn kills_at_two_hundred_moments() {
     host.is_clean();
 }
 
+/// A monitor that is killed between the exit status and the end of its networks: what there was of them is undone
+/// before the next run, whether that one comes to be or not.
+#[test]
+fn a_start_after_a_kill() {
+    let host = Host::new("netagain");
+    host.run(&["network", "create", "--subnet", "10.1.0.0/24", "one"]).ok();
+    host.run(&["network", "create", "--subnet", "10.2.0.0/24", "two"]).ok();
+    host.detached("stays", &["--network", "one", "--network", "two"], "sleep 1000");
+    let before = there_is(&host);
+    assert_eq!((before.0.len(), before.2.len()), (2, 2));
+    // A runtime that does not come to the end of its work as long as there is a file.
+    let slow = host.bed.0.text("slow");
+    let rt = crate::harness::rt();
+    std::fs::write(
+        &slow,
+        format!(
+            "#!/bin/sh\ncase \" $* \" in *\" delete \"*) test ! -e {slow}.now || exec sleep 1000;; esac\nexec {} \"$@\"\n",
+            rt.display()
+        ),
+    )
+    .unwrap();
+    std::fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let killed_at_its_end = || {
+        let flags = ["--network", "one", "--network", "two", "-p", "9090:80"];
+        let run = ["--runtime", &slow, "run", "-d", "--name", "victim"];
+        host.run(&[&run[..], &flags, &["it", "sleep", "1000"]].concat()).ok();
+        let monitor = host.bed.monitor("victim");
+        std::fs::write(format!("{slow}.now"), "").unwrap();
+        let mut stop = host.command(&["stop", "-t", "0", "victim"]);
+        let mut stop = stop.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        until("its end is written down", || host.inspect("victim", ".State.Status") == "exited");
+        kill(monitor);
+        std::fs::remove_file(format!("{slow}.now")).unwrap();
+        assert!(stop.wait().unwrap().success());
+    };
+    // Somebody has its port by now.
+    killed_at_its_end();
+    let script = "import socket,time; s=socket.socket(); s.bind((\"0.0.0.0\",9090)); s.listen(); time.sleep(1000)";
+    let taken = host.net.spawn(&format!("python3 -c '{script}'"));
+    until("the port is taken", || host.net.does("ss -Hltn | grep -q :9090"));
+    let failed = host.run(&["start", "victim"]);
+    assert!(failed.status == 1 && failed.err.contains("9090"), "{}", failed.err);
+    drop(taken);
+    host.run(&["rm", "victim"]).ok();
+    until(&format!("after a start that failed: {:?}", there_is(&host)), || there_is(&host) == before);
+    // It is in fewer networks by now.
+    killed_at_its_end();
+    host.run(&["network", "disconnect", "two", "victim"]).ok();
+    host.run(&["start", "victim"]).ok();
+    host.run(&["rm", "-f", "victim"]).ok();
+    until(&format!("after another run: {:?}", there_is(&host)), || there_is(&host) == before);
+    // A name that no row is of.
+    let id = host.run(&["network", "inspect", "one"]).ok().json()[0]["Id"].as_str().unwrap()[..12].to_owned();
+    std::fs::write(format!("/run/bundle/networks/{id}/containers/{}", "f".repeat(64)), "{}").unwrap();
+    host.run(&["network", "ls"]).ok();
+    assert_eq!(there_is(&host), before);
+    host.run(&["rm", "-f", "stays"]).ok();
+    host.is_clean();
+}
+
 /// Sixty-four at once, in and out, with kills among them: never one address or port twice.
 #[test]
 fn many_at_once() {

@@ -42,8 +42,9 @@ pub fn random_id() -> Result<String> {
     Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
 }
 
-/// Ends what is left of a container whose monitor was killed, and removes all that lies outside of the store.
-fn clear(tool: &Tool, container: &Container) {
+/// Ends what is left of a container whose monitor was killed, and removes all that lies outside of the store. What
+/// cannot be undone its record goes on to tell of.
+fn clear(tool: &Tool, container: &Container) -> Result<()> {
     container.runtime(tool).delete();
     if !tool.plain_user
         && let Ok(path) = spec::cgroup(&container.settings.flags, &container.id)
@@ -51,10 +52,16 @@ fn clear(tool: &Tool, container: &Container) {
         leftover::remove_cgroups(&path);
     }
     let run_dir = container.run_dir(tool);
-    // Should it fail, what it says is done when somebody comes next.
-    match crate::network::detach::detach(&run_dir) {
-        Ok(()) => runtime::remove_run_dir(&run_dir),
-        Err(error) => crate::complain(&error.context(format!("the networks of container {}", container.name))),
+    crate::network::detach::detach(&run_dir)
+        .with_context(|| format!("the networks of container {}", container.name))?;
+    runtime::remove_run_dir(&run_dir);
+    Ok(())
+}
+
+/// The same for who has other things to do: should it fail, it is done when somebody comes next.
+fn try_clear(tool: &Tool, container: &Container) {
+    if let Err(error) = clear(tool, container) {
+        crate::complain(&error);
     }
 }
 

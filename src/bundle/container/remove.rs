@@ -74,7 +74,7 @@ pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -
     let run_dir = container.run_dir(tool);
     // Its monitor was killed, or has left something.
     if run_dir.exists() || State::read(&container.dir(tool)?).is_ok_and(|it| it.live()) {
-        super::clear(tool, container);
+        super::try_clear(tool, container);
     }
     // Ours, if we have prepared it or looked into it.
     super::prepare::unmount(&container.dir(tool)?);

@@ -69,7 +69,7 @@ fn settle(tool: &Tool, container: &Container, state: State, lock: File) -> Resul
     let same_boot = state.process.as_ref().or(state.monitor.as_ref()).is_some_and(|it| it.boot == super::state::boot());
     let runs_again = same_boot && wants_to_run(container, &state);
     let ended = end_of(state);
-    super::clear(tool, container);
+    super::try_clear(tool, container);
     ended.write(&dir, !container.remove)?;
     if container.remove {
         remove::finish(tool, container, &lock, true)?;
@@ -141,7 +141,7 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             && !State::read(&container.dir(tool)?)?.live()
         {
             // What its monitor could not take away.
-            super::clear(tool, &container);
+            super::try_clear(tool, &container);
         }
     }
     crate::network::make::sweep(tool)?;

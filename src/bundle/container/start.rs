@@ -31,6 +31,11 @@ pub fn start(
     let dir = container.dir(tool)?;
     crate::namespace::own_mounts()?;
     let run_dir = container.run_dir(tool);
+    // The last monitor was killed in its last steps. Its record is the only one that knows what there is of that run:
+    // it goes when we write ours, or fail.
+    if run_dir.exists() {
+        super::clear(tool, container)?;
+    }
     make_run_dir(&run_dir)?;
     // A port that is taken is known before anything else is done.
     let mut joining = Joining::plan(tool, container).inspect_err(|_| super::runtime::remove_run_dir(&run_dir))?;

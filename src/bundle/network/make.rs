@@ -1,5 +1,7 @@
 //! Networks that come and go: their rows, checked against the machine.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 
@@ -112,7 +114,8 @@ fn random() -> Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Removes what a killed `network rm` has left on the host, and puts name servers and forwarders back that were killed.
+/// Removes what a killed `network rm` has left on the host and names of containers that are gone, and puts name servers
+/// and forwarders back that were killed.
 pub fn sweep(tool: &Tool) -> Result<()> {
     let store = tool.store()?;
     let table = attach::table(tool)?;
@@ -134,6 +137,7 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             continue;
         }
         if rows::look_up(store.db(), &config.id)?.is_some() {
+            remove_strays(tool, &config.id, &entry.path())?;
             if let Err(error) = names::restart_if_dead(&entry.path()) {
                 crate::complain(&error.context(format!("the names of network {}", config.name)));
             }
@@ -141,6 +145,31 @@ pub fn sweep(tool: &Tool) -> Result<()> {
             let mut firewall = Firewall::open(&table)?;
             host::remove(&mut Links::here()?, &mut firewall, &dir, &config.id, &config.bridge)
                 .with_context(|| format!("what is left of network {}", config.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the names of those who have no row in a network: it is there before the name, and goes after it.
+fn remove_strays(tool: &Tool, network: &str, dir: &Path) -> Result<()> {
+    let store = tool.store()?;
+    let dir = dir.join(names::HERE);
+    let names: Vec<String> = std::fs::read_dir(&dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|it| it.file_name().into_string().ok())
+        .collect();
+    // Names before rows.
+    for name in names {
+        if !rows::is_in(store.db(), network, &name)? {
+            // Nobody comes in meanwhile.
+            store.write(|db| {
+                if !rows::is_in(db, network, &name)? {
+                    let _ = std::fs::remove_file(dir.join(&name));
+                }
+                Ok(())
+            })?;
         }
     }
     Ok(())

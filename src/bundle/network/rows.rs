@@ -212,6 +212,12 @@ pub fn members(db: &Connection, of: &Network) -> Result<Vec<Member>> {
     Ok(members)
 }
 
+/// Whether a container is in a network, both by their whole ids.
+pub fn is_in(db: &Connection, network: &str, container: &str) -> Result<bool> {
+    let sql = "SELECT 1 FROM endpoints WHERE container = ?1 AND network = ?2";
+    Ok(db.prepare_cached(sql)?.exists([container, network])?)
+}
+
 /// The networks that a container is in, in the order of its devices.
 pub fn endpoints(db: &Connection, container: &str) -> Result<Vec<Endpoint>> {
     let mut statement = db.prepare_cached(&format!(

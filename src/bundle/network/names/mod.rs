@@ -28,7 +28,7 @@ pub(in crate::network) mod tests;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use network::{THERE, read};
+pub use network::{HERE, THERE, read};
 #[cfg(test)]
 pub(in crate::network) use start::serve;
 pub use start::{Starting, WORD, ensure, port, restart_if_dead, run};
