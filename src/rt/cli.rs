@@ -58,7 +58,7 @@ impl Cli {
         let bare = |name| clap::Command::new(name).disable_help_flag(true).disable_help_subcommand(true);
         let mut all = Global::augment_args(bare("rt")).subcommand(A::augment_args(bare(name)));
         let found = all.try_get_matches_from_mut(words).ok();
-        // Taking it apart takes as long as a container's cgroups; the process ends soon.
+        // Taking it apart takes time, and the process ends soon.
         std::mem::forget(all);
         let mut found = found?;
         let (_, mut rest) = found.remove_subcommand()?;

@@ -59,20 +59,8 @@ impl Signals {
 
     /// Waits until the other side of `socket` is gone, whatever it says before, or a signal comes.
     pub fn wait_for_end(&self, socket: impl AsFd) -> Result<Waited> {
-        loop {
-            // POLLHUP is told without being asked for.
-            let mut list = [PollFd::new(&socket, PollFlags::empty()), PollFd::new(&self.fd, PollFlags::IN)];
-            match poll(&mut list, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other.at(|| "waiting".into())?,
-            };
-            if !list[0].revents().is_empty() {
-                return Ok(Waited::Readable);
-            }
-            if let Some(signal) = self.next() {
-                return Ok(Waited::Signal(signal));
-            }
-        }
+        // POLLHUP is told without being asked for.
+        self.wait([socket.as_fd()], PollFlags::empty(), None)
     }
 
     /// Waits until `fd` can be read, or a signal comes.
@@ -82,9 +70,18 @@ impl Signals {
 
     /// Waits until one of them can be read, or a signal comes.
     pub fn wait_for_any<const N: usize>(&self, fds: [BorrowedFd<'_>; N], limit: Option<&Timespec>) -> Result<Waited> {
+        self.wait(fds, PollFlags::IN, limit)
+    }
+
+    fn wait<const N: usize>(
+        &self,
+        fds: [BorrowedFd<'_>; N],
+        events: PollFlags,
+        limit: Option<&Timespec>,
+    ) -> Result<Waited> {
         loop {
-            let own = self.fd.as_fd();
-            let mut list: Vec<PollFd<'_>> = fds.iter().chain([&own]).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+            let mut list: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, events)).collect();
+            list.push(PollFd::new(&self.fd, PollFlags::IN));
             match poll(&mut list, limit) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Ok(0) => return Ok(Waited::TooLong),
