@@ -54,7 +54,7 @@ pub fn make(dir: &Dir, enable: &[String]) -> std::io::Result<bool> {
     if dir.is_v2() {
         hand_down(path, Path::new(&dir.mount), enable);
     } else if dir.controllers.split(',').any(|controller| controller == "cpuset") {
-        fill_cpuset(path, Path::new(&dir.mount))?;
+        fill_cpuset(path, Path::new(&dir.mount), new)?;
     }
     Ok(new)
 }
@@ -99,16 +99,16 @@ fn holds_processes(dir: &Path) -> bool {
 }
 
 /// A v1 cpuset that nobody has filled has no CPU and no memory node and takes no process: give it its
-/// parent's.
-fn fill_cpuset(path: &Path, mount: &Path) -> std::io::Result<()> {
+/// parent's. A new one is known to be empty.
+fn fill_cpuset(path: &Path, mount: &Path, is_new: bool) -> std::io::Result<()> {
     let Some(parent) = path.parent().filter(|_| path != mount) else { return Ok(()) };
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        if !file::read(&path.join(name))?.trim_ascii().is_empty() {
+        if !is_new && !file::read(&path.join(name))?.trim_ascii().is_empty() {
             continue;
         }
         let mut value = file::read(&parent.join(name))?;
         if value.trim_ascii().is_empty() {
-            fill_cpuset(parent, mount)?;
+            fill_cpuset(parent, mount, false)?;
             value = file::read(&parent.join(name))?;
         }
         write_file(&path.join(name), &value)?;
@@ -118,7 +118,7 @@ fn fill_cpuset(path: &Path, mount: &Path) -> std::io::Result<()> {
 
 /// One write(2) into an existing control file.
 pub fn write_file(path: &Path, value: &[u8]) -> std::io::Result<()> {
-    File::options().write(true).open(path)?.write_all(value)
+    file::control(path)?.write_all(value)
 }
 
 /// Writes limits in their order. A file that several in a row go to is opened once.
@@ -148,9 +148,9 @@ pub fn write_one(dir: &Dir, write: &Write) -> std::io::Result<()> {
 fn put(dir: &Dir, write: &Write) -> std::io::Result<Option<File>> {
     let path = Path::new(&dir.path);
     let put = |name: &str, value: &str| -> std::io::Result<Option<File>> {
-        let mut file = File::options().write(true).open(path.join(name))?;
-        file.write_all(value.as_bytes())?;
-        Ok(Some(file))
+        let mut control = file::control(&path.join(name))?;
+        control.write_all(value.as_bytes())?;
+        Ok(Some(control))
     };
     let mut result = put(&write.file, &write.value);
     if let (Err(error), Some((file, value))) = (&result, &write.fallback)

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Result, anyhow};
 use rustix::fs::{
-    CWD, MemfdFlags, Mode, SealFlags, StatVfsMountFlags, fchmod, fcntl_add_seals, fcntl_get_seals, memfd_create, stat,
-    statvfs,
+    CWD, MemfdFlags, Mode, SealFlags, StatFs, StatVfsMountFlags, fchmod, fcntl_add_seals, fcntl_get_seals,
+    memfd_create, stat, statfs,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -29,7 +29,8 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// Returns when this process runs from where no container can write to it; else it executes itself
 /// again from there.
 pub fn protect(args: Arguments) -> Result<()> {
-    if is_read_only()? || is_out_of_reach()? || is_sealed() {
+    let place = statfs(SELF).at(|| format!("looking at {SELF}"))?;
+    if is_read_only(&place) || is_out_of_reach()? || is_sealed(&place) {
         return Ok(());
     }
     let what = || "protecting the runtime's own binary from containers".to_owned();
@@ -45,9 +46,8 @@ pub fn protect(args: Arguments) -> Result<()> {
 /// It lies on a read-only mount, our own one or the host's. A container has no right over either: only
 /// who has a mount in his mount namespace can change it, and ours was in none from execve on, which
 /// closed the one descriptor that it hung on.
-fn is_read_only() -> Result<bool> {
-    let mount = statvfs(SELF).at(|| format!("looking at {SELF}"))?;
-    Ok(mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+fn is_read_only(place: &StatFs) -> bool {
+    StatVfsMountFlags::from_bits_retain(place.f_flags as u64).contains(StatVfsMountFlags::RDONLY)
 }
 
 /// It belongs to root and the caller is a plain user, whose containers have no id that may write to it.
@@ -59,9 +59,10 @@ fn is_out_of_reach() -> Result<bool> {
     Ok(file.st_uid == 0 && file.st_mode & 0o022 == 0)
 }
 
-/// It is the copy of [`sealed_copy`].
-fn is_sealed() -> bool {
-    File::open(SELF).is_ok_and(|file| fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS)))
+/// It is the copy of [`sealed_copy`], which lies on a tmpfs.
+fn is_sealed(place: &StatFs) -> bool {
+    place.f_type as u64 == libc::TMPFS_MAGIC as u64
+        && File::open(SELF).is_ok_and(|file| fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS)))
 }
 
 /// The binary alone as a mount that is attached nowhere, and read-only (open_tree(2), Linux 5.2).

@@ -98,6 +98,11 @@ impl Entry {
         Entry::lock(root.join(id), id, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// For those who only look.
+    pub fn unlocked(root: &Path, id: &str) -> Entry {
+        Entry { path: root.join(id), dir: OnceCell::new() }
+    }
+
     fn lock(path: PathBuf, id: &str, how: FlockOperation) -> Result<Entry> {
         let dir = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_such(id)),
@@ -253,9 +258,11 @@ impl Entry {
         if state.pid == 0 {
             return Status::Creating;
         }
-        if !state.is_alive() {
-            return Status::Stopped;
-        }
+        if state.is_alive() { self.status_of_living(state) } else { Status::Stopped }
+    }
+
+    /// The same, of one whose init has just been seen alive.
+    pub fn status_of_living(&self, state: &State<'_>) -> Status {
         if self.path.join(UNFINISHED).exists() {
             return Status::Creating;
         }
@@ -277,12 +284,36 @@ fn stream_socket() -> Result<OwnedFd> {
 /// Looks without waiting for the lock: readers see the last state that was put in place.
 pub fn peek(root: &Path, id: &str) -> Result<(Entry, Option<String>)> {
     check_id(id)?;
-    let path = root.join(id);
-    let text = read_text(&path)?;
-    if text.is_none() && !path.exists() {
+    let entry = Entry::unlocked(root, id);
+    let text = entry.read()?;
+    if text.is_none() && !entry.path.exists() {
         return Err(no_such(id));
     }
-    Ok((Entry { path, dir: OnceCell::new() }, text))
+    Ok((entry, text))
+}
+
+/// Reads the states of many containers, one after the other.
+pub struct Reader<'r> {
+    root: &'r Path,
+    /// Open when the first one is read: the others need not go the whole path.
+    dir: OnceCell<File>,
+    text: Vec<u8>,
+}
+
+impl<'r> Reader<'r> {
+    /// Of the containers below `root`.
+    pub fn new(root: &'r Path) -> Reader<'r> {
+        Reader { root, dir: OnceCell::new(), text: Vec::new() }
+    }
+
+    /// The text of a state; `None` where there is none.
+    pub fn read(&mut self, id: &str) -> Option<&str> {
+        if self.dir.get().is_none() {
+            let _ = self.dir.set(File::open(self.root).ok()?);
+        }
+        file::read_into(&mut self.text, self.dir.get()?, Path::new(&format!("{id}/state.json"))).ok()?;
+        std::str::from_utf8(&self.text).ok()
+    }
 }
 
 fn read_text(dir: &Path) -> Result<Option<String>> {

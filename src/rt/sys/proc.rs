@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 /// A process as it was found in /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -19,7 +22,10 @@ impl Stat {
 
     /// Whether there is a process `pid` that was started then, and has not ended.
     pub fn is_alive(pid: i32, start_time: u64) -> bool {
-        pid > 0 && Stat::of(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_dead())
+        // Of one that is gone the kernel says so faster here than in /proc, which makes an entry first.
+        pid > 0
+            && Pid::from_raw(pid).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+            && Stat::of(pid).is_some_and(|stat| stat.start_time == start_time && !stat.is_dead())
     }
 
     /// Whether the process has ended and only waits to be reaped.
