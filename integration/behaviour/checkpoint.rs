@@ -547,5 +547,6 @@ fn every_option_reaches_criu() {
     assert!(!opts.cg_root.is_empty() && opts.cg_root.iter().any(|root| root.path.contains(&it.id)));
     assert_eq!(place.lasting_leftovers(), Vec::<String>::new());
     // As containerd's shim spells it.
-    place.rt(&["restore", "-no-subreaper", "--bundle", bundle, "--image-path", "/nowhere", "x"]).fails_with("/nowhere");
+    let restore = ["restore", "-no-subreaper", "--bundle", bundle, "--image-path", "/nowhere", "x"];
+    place.rt(&[&["--criu", &*CRIU], &restore[..]].concat()).fails_with("/nowhere");
 }

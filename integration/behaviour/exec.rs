@@ -352,8 +352,7 @@ fn all_namespaces_and_cgroups_are_inits() {
             .collect();
         assert_eq!(inside, init);
         let mut child = it.start(&[], &["sleep", "1000"]);
-        harness::wait_until("two processes", || listed(&it).len() == 2);
-        let other = listed(&it).into_iter().find(|pid| *pid != it.init()).unwrap();
+        let other = second(&it, "sleep");
         let cgroups = |pid: i64| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         assert_eq!(cgroups(other), cgroups(it.init()));
         child.kill().unwrap();
@@ -364,6 +363,18 @@ fn all_namespaces_and_cgroups_are_inits() {
 
 fn listed(it: &Running<'_>) -> Vec<i64> {
     serde_json::from_str(&it.bundle.place.rt(&["ps", "--format", "json", &it.id]).ok().stdout).unwrap()
+}
+
+/// The process beside init, once it executes that program: before, it is the runtime's own.
+fn second(it: &Running<'_>, program: &str) -> i64 {
+    let mut found = None;
+    harness::wait_until("the second process", || {
+        let named =
+            |pid: &i64| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program);
+        found = listed(it).into_iter().find(|pid| *pid != it.init() && named(pid));
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 #[test]
@@ -591,8 +602,7 @@ fn signals_reach_the_program() {
     assert_eq!(harness::finish(child).code, 42);
     // The process itself, hit from outside.
     let child = it.start(&[], &["sleep", "1000"]);
-    harness::wait_until("two processes", || listed(&it).len() == 2);
-    let pid = listed(&it).into_iter().find(|pid| *pid != it.init()).unwrap();
+    let pid = second(&it, "sleep");
     harness::host(&format!("kill -USR1 {pid}")).ok();
     assert_eq!(harness::finish(child).code, 128 + 10);
 }
@@ -602,7 +612,7 @@ fn inits_end_is_the_end_of_all() {
     let place = Place::new();
     let it = Running::new(&place);
     let child = it.start(&[], &["sleep", "1000"]);
-    harness::wait_until("two processes", || listed(&it).len() == 2);
+    second(&it, "sleep");
     it.stop();
     assert_eq!(harness::finish(child).code, 137);
 }
