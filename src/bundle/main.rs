@@ -3,6 +3,7 @@
 //! ../README.md.
 
 mod archive;
+mod build;
 mod cli;
 mod commands;
 mod container;

@@ -50,6 +50,17 @@ impl Tool {
         }
     }
 
+    /// The same for another thread, which opens the store anew.
+    pub fn another(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            driver: self.driver,
+            runtime: self.runtime.clone(),
+            plain_user: self.plain_user,
+            store: OnceCell::new(),
+        }
+    }
+
     /// The store, opened at its first use.
     pub fn store(&self) -> Result<&Store> {
         if let Some(store) = self.store.get() {

@@ -1,6 +1,7 @@
 //! The command line: global flags, and one struct a command. Docker's words where Docker has them. Nothing but
 //! definitions: completions and man pages are made of them by ../../contrib/generate.
 
+pub mod build;
 pub mod containers;
 pub mod flags;
 pub mod network;
@@ -106,6 +107,14 @@ pub enum Command {
     /// Start the containers that should run, after the machine's start
     #[command(after_help = "Example: bundle up-again --dry-run")]
     UpAgain(containers::UpAgain),
+    /// Make an image of a Dockerfile
+    #[command(
+        after_help = "Example: bundle build -t app:1.0 --build-arg VERSION=1.0 .\n         bundle build --target test --output type=local,dest=results ."
+    )]
+    Build(Box<build::Build>),
+    /// What builds keep for later ones
+    #[command(subcommand)]
+    Builder(build::Builder),
     /// Fetch images from a registry
     #[command(after_help = "Example: bundle pull --platform linux/arm64 alpine:3.20")]
     Pull(Pull),

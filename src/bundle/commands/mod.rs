@@ -1,6 +1,8 @@
 //! One file a command: each names the steps and calls the rooms.
 
 mod attach;
+mod build;
+mod builder;
 mod check;
 mod commit;
 mod cp;
@@ -85,6 +87,8 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Diff(args) => diff::run(&tool, &args),
         Command::Port(args) => port::run(&tool, &args),
         Command::UpAgain(args) => up_again::run(&tool, &args),
+        Command::Build(args) => return build::run(&tool, &args),
+        Command::Builder(command) => builder::run(&tool, &command),
         Command::Pull(args) => pull::run(&tool, &args),
         Command::Push(args) => push::run(&tool, &args),
         Command::Images(args) => images::run(&tool, &args),

@@ -26,7 +26,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod units;
-mod users;
+pub mod users;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};

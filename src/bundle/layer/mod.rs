@@ -7,7 +7,7 @@
 //! [`flatten::flatten`] copies that tree, and [`compare::compare`] says what has become of the copy; [`diff::diff`] makes
 //! a layer of what was written on top.
 
-mod archive;
+pub mod archive;
 mod capability;
 pub mod changes;
 pub mod compare;
@@ -15,7 +15,7 @@ pub mod compress;
 pub mod diff;
 pub mod extract;
 pub mod flatten;
-mod fs;
+pub mod fs;
 pub mod overlay;
 mod parents;
 mod pax;
@@ -32,7 +32,7 @@ pub use fs::names;
 pub use whole::{give, size};
 
 /// A name from an archive or a tree as errors show it: quoted, on one line, not longer than a line.
-fn shown(name: &[u8]) -> String {
+pub fn shown(name: &[u8]) -> String {
     const MOST: usize = 160;
     if name.len() <= MOST {
         return format!("\"{}\"", name.escape_ascii());
@@ -41,7 +41,7 @@ fn shown(name: &[u8]) -> String {
 }
 
 /// A path below a root without its last part, and that part. Both are empty for the root itself.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
@@ -49,6 +49,6 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A path below a root, from a directory's and a name in it.
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }

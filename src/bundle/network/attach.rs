@@ -160,14 +160,22 @@ impl Joining {
         self.namespace.as_ref().map(|_| format!("/proc/{monitor}/fd/{}", talk::NETWORK))
     }
 
-    /// The last steps before the program runs.
-    pub fn finish(self, monitor: &OwnedFd) -> Result<()> {
+    /// The last steps for who has no monitor: the namespace is the caller's, who keeps it open.
+    pub fn finish_alone(self) -> Result<Option<OwnedFd>> {
+        self.lead_to_servers()?;
+        Ok(self.namespace)
+    }
+
+    fn lead_to_servers(&self) -> Result<()> {
         for server in &self.servers {
             server.wait()?;
         }
-        for device in self.record.devices.iter().filter(|it| it.named) {
-            lead_to_server(&self.record, device)?;
-        }
+        self.record.devices.iter().filter(|it| it.named).try_for_each(|it| lead_to_server(&self.record, it))
+    }
+
+    /// The last steps before the program runs.
+    pub fn finish(self, monitor: &OwnedFd) -> Result<()> {
+        self.lead_to_servers()?;
         // Where there is no namespace, something else stands in its place: the first is never a port.
         let namespace = self.namespace.as_ref().map_or(monitor.as_fd(), AsFd::as_fd);
         if !self.is_alone() {

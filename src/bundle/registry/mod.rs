@@ -126,6 +126,11 @@ struct Shared {
     granted: auth::Granted,
 }
 
+/// How any host is believed that is no registry: by the system's authorities.
+pub fn tls_of_host() -> anyhow::Result<ureq::tls::TlsConfig> {
+    tls::config(&config::TlsFiles::default(), true)
+}
+
 impl Client {
     /// A client with these settings. Nothing is read or connected to yet.
     pub fn new(settings: Settings) -> Self {

@@ -34,13 +34,15 @@ impl Freed {
     }
 }
 
-/// Blobs of no image.
-const DEAD_BLOBS: &str = "SELECT digest, size FROM blobs WHERE digest NOT IN (SELECT blob FROM image_blobs)";
+/// Blobs of no image, and of no step of a build.
+const DEAD_BLOBS: &str = "SELECT digest, size FROM blobs WHERE digest NOT IN (SELECT blob FROM image_blobs)
+    AND digest NOT IN (SELECT blob FROM build_cache WHERE blob IS NOT NULL)";
 
-/// Layers below no image and no container, the topmost first, so that no row loses its parent.
+/// Layers below no image, no container and no step of a build, the topmost first, so that no row loses its parent.
 const DEAD_LAYERS: &str = "
 WITH RECURSIVE live(chain) AS (
     SELECT chain FROM images UNION SELECT chain FROM containers WHERE chain IS NOT NULL
+    UNION SELECT chain FROM build_cache
     UNION SELECT layers.parent FROM layers JOIN live ON layers.chain = live.chain WHERE layers.parent IS NOT NULL
 ), depth(chain, above) AS (
     SELECT chain, 0 FROM layers WHERE chain NOT IN (SELECT chain FROM live)
@@ -112,6 +114,9 @@ impl Store {
             &self.sweep_dir("containers", dry, |name| self.has_row("SELECT 1 FROM containers WHERE id = ?1", name))?,
         );
         freed.add(&self.sweep_volumes(dry)?);
+        freed.add(
+            &self.sweep_dir("caches", dry, |name| self.has_row("SELECT 1 FROM build_mounts WHERE dir = ?1", name))?,
+        );
         // A spool has no name that anybody could go on with.
         freed.add(&self.sweep_dir("ingest", dry, |name| Ok(!downloads && !name.starts_with("new-")))?);
         if downloads {

@@ -8,6 +8,7 @@
 //! ROOT/layers/NAME/    a layer's own files, for overlay
 //! ROOT/containers/ID/  a container's own files
 //! ROOT/volumes/NAME/   a volume's files, in `_data`
+//! ROOT/caches/NAME/    what commands of builds keep for each other
 //! ROOT/trash/          what the database has let go of and the disk has not yet
 //! ROOT/lock            held shared by whoever makes something without a row, alone by the sweep
 //! ```
@@ -41,7 +42,7 @@ pub use images::{Image, NewImage};
 pub use layers::{Layer, NewLayer};
 
 /// The version of the tables that this program writes (`PRAGMA user_version`).
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How long others' transactions are waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,8 +145,17 @@ impl Store {
             let file = self.lock_file()?;
             retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)).context("locking the store")?;
             self.db.pragma_update(None, "journal_mode", "wal")?;
-            for name in ["blobs", "blobs/sha256", "blobs/sha512", "ingest", "layers", "containers", "volumes", "trash"]
-            {
+            for name in [
+                "blobs",
+                "blobs/sha256",
+                "blobs/sha512",
+                "ingest",
+                "layers",
+                "containers",
+                "volumes",
+                "caches",
+                "trash",
+            ] {
                 // Images hold programs that make root of whoever runs them: nobody else gets at them here.
                 match rustix::fs::mkdirat(&self.dir, name, Mode::RWXU) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
@@ -169,6 +179,9 @@ impl Store {
                     transaction.execute_batch(crate::network::rows::TABLES)?;
                     transaction.execute_batch(crate::network::leases::TABLES)?;
                     transaction.execute_batch(crate::network::wide::TABLES)?;
+                }
+                if version < 4 {
+                    transaction.execute_batch(crate::build::cache::TABLES)?;
                 }
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 Ok(())

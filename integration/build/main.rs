@@ -1,0 +1,9 @@
+//! `bundle build`, on the real binary: what Dockerfiles make, beside other builders; the cache; faults.
+
+// Shared with other suites, which use other parts of them.
+#[allow(dead_code)]
+#[path = "../images/harness.rs"]
+mod harness;
+
+mod basic;
+mod bed;
