@@ -6,6 +6,7 @@ mod archive;
 mod build;
 mod cli;
 mod commands;
+mod compose;
 mod container;
 mod events;
 mod image;

@@ -61,6 +61,11 @@ impl Tool {
         }
     }
 
+    /// The program of a runtime that is asked for by its name or path.
+    pub fn runtime_named(name: &str) -> Result<PathBuf> {
+        find_program(name)
+    }
+
     /// The store, opened at its first use.
     pub fn store(&self) -> Result<&Store> {
         if let Some(store) = self.store.get() {

@@ -2,6 +2,7 @@
 //! definitions: completions and man pages are made of them by ../../contrib/generate.
 
 pub mod build;
+pub mod compose;
 pub mod containers;
 pub mod flags;
 pub mod network;
@@ -194,6 +195,9 @@ pub enum Command {
     /// Look at manifests in a registry
     #[command(subcommand)]
     Manifest(Manifest),
+    /// Projects of several containers, as compose files have them
+    #[command(after_help = "Example: bundle compose -f compose.yaml up -d")]
+    Compose(Box<compose::Compose>),
     /// Networks: who reaches whom
     #[command(subcommand, after_help = "Example: bundle network create front")]
     Network(network::Network),

@@ -5,6 +5,7 @@ mod build;
 mod builder;
 mod check;
 mod commit;
+mod compose;
 mod cp;
 mod diff;
 mod events;
@@ -114,6 +115,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Search(args) => search::search(&args),
         Command::Tags(args) => search::tags(&args),
         Command::Manifest(Manifest::Inspect(args)) => manifest::inspect(&args),
+        Command::Compose(args) => return compose::run(&tool, &args),
         Command::Network(command) => network::run(&tool, &command),
         Command::Volume(command) => volume::run(&tool, &command),
         Command::Prune(args) => prune::run(&tool, &args),

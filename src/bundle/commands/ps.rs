@@ -77,7 +77,7 @@ fn row(tool: &Tool, container: &Container, state: &State, args: &Ps) -> Result<V
 }
 
 /// The column of ports: those that lead to it from the host, and those that it has in its own network.
-fn ports(tool: &Tool, container: &Container, state: &State) -> Result<String> {
+pub(super) fn ports(tool: &Tool, container: &Container, state: &State) -> Result<String> {
     if !state.live() || !container.settings.flags.network.iter().any(|it| it != "none" && it != "host") {
         return Ok(String::new());
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::cli::Rmi;
+use crate::cli::{FormatFlag, Rmi};
 use crate::container::settle::sweep;
 use crate::events::{self, Kind};
 use crate::image::Reference;
@@ -21,8 +21,7 @@ pub fn run(tool: &Tool, args: &Rmi) -> Result<()> {
         match remove(store, name, args) {
             Ok(lines) => {
                 for (what, subject) in lines {
-                    let action = if what == "Deleted" { "delete" } else { "untag" };
-                    events::append(store.root(), Kind::Image, action, &subject, &[("name", &subject)]);
+                    event(store, what, &subject);
                     output::print(&if as_json {
                         format!("{}\n", json!({what: subject}))
                     } else {
@@ -39,6 +38,21 @@ pub fn run(tool: &Tool, args: &Rmi) -> Result<()> {
     }
     store.collect()?;
     failed.map_or(Ok(()), Err)
+}
+
+fn event(store: &Store, what: &str, subject: &str) {
+    let action = if what == "Deleted" { "delete" } else { "untag" };
+    events::append(store.root(), Kind::Image, action, subject, &[("name", subject)]);
+}
+
+/// One image by its name, and nothing is printed.
+pub fn silently(tool: &Tool, name: &str) -> Result<()> {
+    let store = tool.store()?;
+    let args = Rmi { force: false, no_prune: false, format: FormatFlag::default(), images: Vec::new() };
+    for (what, subject) in remove(store, name, &args)? {
+        event(store, what, &subject);
+    }
+    store.collect().map(drop)
 }
 
 fn remove(store: &Store, text: &str, args: &Rmi) -> Result<Vec<(&'static str, String)>> {

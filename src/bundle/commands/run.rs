@@ -137,7 +137,15 @@ fn register(
         interactive: args.interactive,
         input_once: args.interactive && !detached,
     };
-    let new = New { image: &image, image_name, name: args.name.as_deref(), remove: args.rm, settings };
+    let new = New {
+        image: &image,
+        image_name,
+        name: args.name.as_deref(),
+        remove: args.rm,
+        settings,
+        files: &[],
+        replaces: None,
+    };
     let (container, lock) = record::register(tool, new)?;
     lifecycle::event(tool, &container, "create", &[]);
     Ok((container, lock))

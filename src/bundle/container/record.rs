@@ -194,6 +194,26 @@ pub struct New<'a> {
     pub remove: bool,
     /// How it was asked for.
     pub settings: Settings,
+    /// Files that it gets beside its mounts, kept with it.
+    pub files: &'a [Given],
+    /// A container that goes in the same moment, with its name and addresses: it has ended, and its lock is held. Its
+    /// anonymous volumes stay where the new one has them too.
+    pub replaces: Option<&'a Container>,
+}
+
+/// A file whose content a container is given when it is made. It can be read there, and not be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its absolute path in the container.
+    pub path: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Its permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
 }
 
 /// Makes a container that has not run: directory, lock and row, in this order, so that what has a row also has the
@@ -220,17 +240,19 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     // The container's `/` is the upper directory's as soon as something is written there.
     rustix::fs::chmod(dir.join("upper"), rustix::fs::Mode::from_raw_mode(0o755))?;
     let lock = state::try_lock(&dir)?.context("a new container's lock is taken")?;
+    let mut settings = new.settings;
+    settings.mounts.extend(give(&dir, new.files)?);
     let container = Container {
         id,
         name,
         image: new.image.digest.as_str().to_owned(),
         image_name: new.image_name.to_owned(),
         chain: new.image.chain.as_ref().map(|it| it.as_str().to_owned()),
-        settings: new.settings,
+        settings,
         created: state::now(),
         remove: new.remove,
     };
-    if let Err(error) = join_and_insert(tool, &container, &networks) {
+    if let Err(error) = join_and_insert(tool, &container, &networks, new.replaces) {
         let _ = network::wide::pay(tool, &container.id);
         store.remove_files(&format!("containers/{}", container.id))?;
         return Err(error);
@@ -239,15 +261,40 @@ pub fn register(tool: &Tool, new: New<'_>) -> Result<(Container, std::fs::File)>
     Ok((container, lock))
 }
 
+/// Writes the files that a container is given into its directory: they go with it.
+fn give(dir: &Path, files: &[Given]) -> Result<Vec<volume::Mount>> {
+    let dir = dir.join("given");
+    if !files.is_empty() {
+        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let put = |(number, file): (usize, &Given)| {
+        let path = dir.join(number.to_string());
+        std::fs::write(&path, &file.content).with_context(|| format!("writing {}", path.display()))?;
+        std::os::unix::fs::chown(&path, Some(file.uid), Some(file.gid))
+            .with_context(|| format!("giving {} to its owner", file.path))?;
+        rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(file.mode))?;
+        let path = path.to_str().context("the store's path is no UTF-8")?.to_owned();
+        Ok(volume::Mount {
+            source: volume::Source::Bind { path, recursive: false, writable_below: false },
+            destination: file.path.clone(),
+            read_only: true,
+            propagation: None,
+            options: Vec::new(),
+            chown: false,
+        })
+    };
+    files.iter().enumerate().map(put).collect()
+}
+
 /// The row, and what several hosts have to agree on before.
-fn join_and_insert(tool: &Tool, it: &Container, networks: &[Wanted]) -> Result<()> {
+fn join_and_insert(tool: &Tool, it: &Container, networks: &[Wanted], replaces: Option<&Container>) -> Result<()> {
     let store = tool.store()?;
     let mut leased = Vec::new();
     for wanted in networks {
         let network = rows::find(store.db(), &wanted.network).context("--network")?;
         leased.push(network::wide::lease(tool, &network, &it.id, wanted)?);
     }
-    insert(store, it, tool.plain_user, networks, &leased)
+    insert(store, it, tool.plain_user, networks, &leased, replaces)
 }
 
 fn insert(
@@ -256,9 +303,13 @@ fn insert(
     plain_user: bool,
     networks: &[Wanted],
     leased: &[Vec<std::net::IpAddr>],
+    replaces: Option<&Container>,
 ) -> Result<()> {
     let settings = row(&it.settings)?;
     store.write(|db| {
+        if let Some(other) = replaces {
+            super::remove::drop_from(store, db, &other.id, false)?;
+        }
         name_is_free(db, &it.name)?;
         // Removed since we looked? The row holds them from now on.
         if let Some(chain) = &it.chain

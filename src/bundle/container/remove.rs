@@ -4,6 +4,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rusqlite::Transaction;
 use rustix::process::{Pid, Signal};
 
 use super::record::{self, Container};
@@ -13,6 +14,7 @@ use crate::events::{self, Kind};
 use crate::monitor::plan::Plan;
 use crate::monitor::talk;
 use crate::network::{rows, wide};
+use crate::store::Store;
 use crate::tool::Tool;
 use crate::volume;
 
@@ -87,16 +89,7 @@ pub fn finish(tool: &Tool, container: &Container, _lock: &File, volumes: bool) -
 /// The row first: files without one are swept.
 fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
     let store = tool.store()?;
-    let drop_it = || {
-        store.write(|db| {
-            volume::release(store, db, id, volumes)?;
-            for endpoint in rows::endpoints(db, id)? {
-                wide::owe(db, &endpoint.network, id)?;
-            }
-            db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
-            Ok(())
-        })
-    };
+    let drop_it = || store.write(|db| drop_from(store, db, id, volumes));
     if let Err(error) = drop_it() {
         // On a full disk the database cannot even take a row away: what the container has written makes room.
         if error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
@@ -110,6 +103,41 @@ fn drop_row(tool: &Tool, id: &str, volumes: bool) -> Result<()> {
     // Should others not be reached, it is owed: nothing is lost, and the container is gone all the same.
     let _ = wide::pay(tool, id);
     store.remove_files(&format!("containers/{id}"))
+}
+
+/// The row's part of it, in a transaction of the caller's. The files go afterwards.
+pub fn drop_from(store: &Store, db: &Transaction<'_>, id: &str, volumes: bool) -> Result<()> {
+    volume::release(store, db, id, volumes)?;
+    for endpoint in rows::endpoints(db, id)? {
+        wide::owe(db, &endpoint.network, id)?;
+    }
+    db.execute("DELETE FROM containers WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Makes ready a container that has ended to be replaced: what is left of it outside of the store goes. Its lock, for
+/// [`record::New::replaces`], and then [`replaced`].
+pub fn to_replace(tool: &Tool, container: &Container) -> Result<File> {
+    let Some(lock) = lock_within(&container.dir(tool)?, PATIENCE)? else {
+        bail!("container {} is held by another bundle", container.name)
+    };
+    if State::read(&container.dir(tool)?)?.live() {
+        bail!("container {} has just been started by somebody else", container.name);
+    }
+    if container.run_dir(tool).exists() {
+        super::try_clear(tool, container);
+    }
+    super::prepare::unmount(&container.dir(tool)?);
+    Ok(lock)
+}
+
+/// Removes the files of a container whose row has gone with [`record::New::replaces`].
+pub fn replaced(tool: &Tool, container: &Container) -> Result<()> {
+    let _ = wide::pay(tool, &container.id);
+    tool.store()?.remove_files(&format!("containers/{}", container.id))?;
+    let attributes = [("name", container.name.as_str()), ("image", container.image_name.as_str())];
+    events::append(tool.store()?.root(), Kind::Container, "destroy", &container.id, &attributes);
+    Ok(())
 }
 
 /// With --rm: the monitor's last step. It holds the lock.

@@ -155,8 +155,13 @@ fn is_locked(dir: &Path) -> bool {
 
 /// Runs `bundle start` of ourselves: each container's root is mounted in a mount namespace of its own.
 pub fn start_by_child(tool: &Tool, id: &str) -> Result<String> {
+    start_child(tool.store()?.root(), id)
+}
+
+/// The same for who has the store's directory alone, as threads have.
+pub fn start_child(store: &Path, id: &str) -> Result<String> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--root").arg(tool.store()?.root());
+    command.arg("--root").arg(store);
     command.args(["start", id]).stdin(Stdio::null());
     let output = command.output().context("starting a bundle of our own")?;
     if !output.status.success() {
