@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-pub use crate::containers::until;
+pub use crate::containers::{kill, until};
 pub use crate::harness::Done;
 pub use crate::hosts::Host;
 

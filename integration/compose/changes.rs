@@ -79,7 +79,7 @@ fn an_image_that_has_changed_makes_its_containers_anew() {
     it.host.run(&["tag", "it", "other"]).ok();
     it.run(&["up", "-d"]).ok();
     let before = it.ids();
-    it.host.run(&["run", "--name", "change", "it", "touch", "/new"]).ok();
+    it.host.run(&["run", "--network", "none", "--name", "change", "it", "touch", "/new"]).ok();
     it.host.run(&["commit", "change", "other"]).ok();
     it.host.run(&["rm", "change"]).ok();
     it.run(&["up", "-d", "--no-recreate"]).ok();

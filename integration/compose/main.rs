@@ -14,4 +14,6 @@ mod hosts;
 
 mod bed;
 mod changes;
+mod commands;
+mod fields;
 mod files;
