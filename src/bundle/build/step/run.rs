@@ -67,7 +67,8 @@ impl<'a> Runner<'a> {
             driver: Some(tool.driver),
             ..Settings::default()
         };
-        let new = New { image: &image, image_name: "build", name: None, remove: true, settings };
+        let new =
+            New { image: &image, image_name: "build", name: None, remove: true, settings, files: &[], replaces: None };
         let (container, lock) = record::register(tool, new)?;
         Ok(Self { tool, flags: flags.clone(), container, lock: Some(lock), network: None })
     }
