@@ -107,7 +107,7 @@ fn a_command_runs_in_a_container_of_its_own() {
     assert_eq!(it.run(&["run", "--rm", "--entrypoint", "echo", "a", "word"]).ok().out, "word\n");
     let name = it.run(&["run", "-d", "--name", "mine", "c"]).ok().out;
     assert_eq!(name, "mine\n");
-    assert_eq!(it.host.inspect("mine", "json .Config.Labels").contains("\"com.docker.compose.oneoff\":\"True\""), true);
+    assert!(it.host.inspect("mine", "json .Config.Labels").contains("\"com.docker.compose.oneoff\":\"True\""));
     // The service's own is told from it.
     it.run(&["up", "-d", "c"]).ok();
     assert_eq!(it.ps().len(), 3);

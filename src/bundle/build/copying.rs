@@ -41,10 +41,10 @@ pub fn copy(work: &mut Work<'_>, copy: &CopyAction, what: &str) -> Result<(Outco
     let exclude = Ignore::of(&copy.copy.exclude).context("--exclude")?;
     let mode = copy.copy.chmod.as_deref().map(chmod::parse).transpose()?;
     let addresses = copy.copy.sources.iter().filter(|it| copy.add && (add::is_address(it) || add::is_git(it))).count();
-    if let Some(checksum) = &copy.copy.checksum {
-        if addresses != copy.copy.sources.len() || addresses != 1 {
-            bail!("ADD: --checksum={checksum} goes with one address alone");
-        }
+    if let Some(checksum) = &copy.copy.checksum
+        && (addresses != copy.copy.sources.len() || addresses != 1)
+    {
+        bail!("ADD: --checksum={checksum} goes with one address alone");
     }
     if let Some(git) = copy.copy.sources.iter().find(|it| copy.add && add::is_git(it)) {
         bail!("ADD {git}: repositories of git are not fetched: clone it, and copy the files from the context");
@@ -217,7 +217,7 @@ fn put_fetched(copier: &Copier<'_>, fetched: &Fetched, target: &Target, copy: &C
         return add::unpack(copier, Box::new(File::open(&fetched.file)?), target);
     }
     let (dir, name) = copier.place(target, fetched.name.as_bytes())?;
-    let mut to = File::from(copier.create(dir.as_fd(), &name)?);
+    let mut to = File::from(Copier::create(dir.as_fd(), &name)?);
     std::io::copy(&mut File::open(&fetched.file)?, &mut to)?;
     let (uid, gid) = copier.owner.unwrap_or((0, 0));
     fs::set_owner(&dir, &name, uid, gid)?;

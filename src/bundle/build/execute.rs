@@ -124,9 +124,9 @@ impl<'a> Build<'a> {
                 });
             }
         });
-        self.cancel.check().or_else(|stopped| match error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) if self.cancel.signal().is_none() => Err(error),
-            _ => Err(stopped),
+        self.cancel.check().map_err(|stopped| match error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) if self.cancel.signal().is_none() => error,
+            _ => stopped,
         })?;
         self.stage(tool, self.plan.target)
     }
@@ -193,7 +193,7 @@ impl Built {
         if !request.labels.is_empty() {
             config.config.labels.get_or_insert_default().extend(request.labels.iter().cloned());
         }
-        config.rootfs.kind = "layers".to_owned();
+        "layers".clone_into(&mut config.rootfs.kind);
         config.rootfs.diff_ids = self.stack.0.iter().map(|it| it.diff_id.clone()).collect::<Vec<Digest>>();
         config
     }

@@ -121,7 +121,7 @@ impl Layers {
     }
 
     /// An empty layer for a step on top of a stack.
-    pub fn begin(&self, store: &Store, below: &Stack) -> Result<Fresh> {
+    pub fn begin(store: &Store, below: &Stack) -> Result<Fresh> {
         let (name, dir) = store.make_layer()?;
         // The root of the tree is the upper directory's: as it was below.
         if let Some(top) = below.0.last() {
@@ -171,10 +171,10 @@ impl Layers {
             claim: purpose.claim,
         };
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        match jobs.as_ref().map(|it| it.send(job)) {
-            Some(Ok(())) => Ok(entry),
-            _ => bail!("the thread that compresses layers has ended"),
+        if jobs.as_ref().is_none_or(|it| it.send(job).is_err()) {
+            bail!("the thread that compresses layers has ended");
         }
+        Ok(entry)
     }
 
     fn measure(&self, fresh: &Fresh) -> Result<(Digest, u64, u64)> {
@@ -255,7 +255,9 @@ impl Layers {
     /// Removes what was made and is there a second time; nothing may be mounted any more.
     pub fn clean(&self, store: &Store) {
         let twice = std::mem::take(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner).twice);
-        twice.iter().for_each(|it| store.discard_layer(it));
+        for dir in &twice {
+            store.discard_layer(dir);
+        }
     }
 }
 

@@ -234,9 +234,8 @@ fn output(text: &str, names: &mut Vec<String>) -> Result<Output> {
         Some(path) => Destination::File(path.into()),
     };
     Ok(match kind {
-        Some("image") if dest.is_none() => Output::Image,
+        Some("image" | "docker") if dest.is_none() => Output::Image,
         Some("image") => bail!("type=image has no dest: it goes to the store"),
-        Some("docker") if dest.is_none() => Output::Image,
         Some("docker") => Output::Archive(Form::Docker, stream()),
         Some("oci") => Output::Archive(Form::Oci, stream()),
         Some("tar") => Output::Tar(stream()),
@@ -267,18 +266,15 @@ fn secret(text: &str) -> Result<Secret> {
         (None, None, None) if std::env::var_os(id).is_some() => Some(id),
         _ => None,
     };
-    let value = match variable {
-        Some(name) => {
-            use std::os::unix::ffi::OsStringExt;
-            std::env::var_os(name).with_context(|| format!("{}: the variable {name} is not set", told()))?.into_vec()
-        }
-        None => {
-            let path = src.unwrap_or(id);
-            let mut value = Vec::new();
-            let file = File::open(path).with_context(|| format!("{}: {path}", told()))?;
-            file.take(LARGEST_SECRET + 1).read_to_end(&mut value).with_context(|| format!("{}: {path}", told()))?;
-            value
-        }
+    let value = if let Some(name) = variable {
+        use std::os::unix::ffi::OsStringExt;
+        std::env::var_os(name).with_context(|| format!("{}: the variable {name} is not set", told()))?.into_vec()
+    } else {
+        let path = src.unwrap_or(id);
+        let mut value = Vec::new();
+        let file = File::open(path).with_context(|| format!("{}: {path}", told()))?;
+        file.take(LARGEST_SECRET + 1).read_to_end(&mut value).with_context(|| format!("{}: {path}", told()))?;
+        value
     };
     if value.len() as u64 > LARGEST_SECRET {
         bail!("{}: it is larger than {LARGEST_SECRET} bytes", told());
@@ -287,14 +283,12 @@ fn secret(text: &str) -> Result<Secret> {
 }
 
 fn agent(text: &str) -> Result<(String, PathBuf)> {
-    let (id, socket) = match text.split_once('=') {
-        Some((id, socket)) => (id, PathBuf::from(socket)),
-        None => {
-            let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
-            let socket =
-                socket.with_context(|| format!("--ssh {text}: SSH_AUTH_SOCK is not set: is an agent running?"))?;
-            (text, PathBuf::from(socket))
-        }
+    let (id, socket) = if let Some((id, socket)) = text.split_once('=') {
+        (id, PathBuf::from(socket))
+    } else {
+        let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
+        let socket = socket.with_context(|| format!("--ssh {text}: SSH_AUTH_SOCK is not set: is an agent running?"))?;
+        (text, PathBuf::from(socket))
     };
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::metadata(&socket).with_context(|| format!("--ssh {text}: {}", socket.display()))?;

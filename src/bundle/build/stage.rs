@@ -18,7 +18,7 @@ use super::progress::Step;
 use super::request::Named;
 use super::source::Source;
 use super::step::root::{Root, Top};
-use super::step::run::Runner;
+use super::step::run::{Runner, What};
 use super::step::{mounts, stubs, workdir};
 use crate::container::users;
 use crate::image::Digest;
@@ -124,9 +124,9 @@ impl<'a> Work<'a> {
                 let layer = made.layer;
                 self.built.add_history(text, !layer, Some(made.created));
                 if cached {
-                    step.cached()
+                    step.cached();
                 } else {
-                    step.done()
+                    step.done();
                 }
                 Ok(())
             }
@@ -219,7 +219,7 @@ impl<'a> Work<'a> {
         lower: &Stack,
         work: impl FnOnce(&mut Self, &Root) -> Result<bool>,
     ) -> Result<Option<Fresh>> {
-        let fresh = self.build.layers.begin(self.store, lower)?;
+        let fresh = Layers::begin(self.store, lower)?;
         let result = (|| {
             let root = Root::mount(self.tool, self.build.place, lower, Top::Fresh(&fresh), below)?;
             let changed = work(self, &root)?;
@@ -343,7 +343,8 @@ impl<'a> Work<'a> {
             }
             let runner = work.runner.as_mut().context("a runner")?;
             let proxies = work.build.plan.args.proxies();
-            let ended = runner.run(root, run, &work.state, &prepared.mounted, &proxies, cancel, step)?;
+            let what = What { action: run, state: &work.state, mounts: &prepared.mounted, proxies: &proxies };
+            let ended = runner.run(root, &what, cancel, step)?;
             if ended.status != 0 {
                 let last = ended.output.lines().rfind(|it| !it.trim().is_empty()).unwrap_or_default().trim();
                 let said = if last.is_empty() { String::new() } else { format!(", saying {last:?} last") };

@@ -33,10 +33,8 @@ pub struct Dockerfile {
 /// Reads a whole file. `name` is what errors call it.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile> {
     let text = std::str::from_utf8(bytes).with_context(|| {
-        let line = 1 + bytes[..std::str::from_utf8(bytes).map_or_else(|it| it.valid_up_to(), |_| 0)]
-            .iter()
-            .filter(|it| **it == b'\n')
-            .count();
+        let good = std::str::from_utf8(bytes).map_or_else(|it| it.valid_up_to(), |_| 0);
+        let line = bytes[..good].split(|it| *it == b'\n').count();
         format!("{name}:{line}: the file is no UTF-8")
     })?;
     let (escape, lines) = lines::split(name, text)?;

@@ -168,13 +168,11 @@ impl Options {
         let kinds: &[&str] = match key {
             "target" | "dst" | "destination" => &["bind", "cache", "tmpfs", "secret", "ssh"],
             "source" | "src" => &["bind", "cache", "secret"],
-            "from" => &["bind", "cache"],
-            "readonly" | "ro" | "readwrite" | "rw" => &["bind", "cache"],
-            "id" => &["cache", "secret", "ssh"],
+            "from" | "readonly" | "ro" | "readwrite" | "rw" => &["bind", "cache"],
             "sharing" => &["cache"],
             "size" => &["tmpfs"],
             "required" => &["secret", "ssh"],
-            "mode" | "uid" | "gid" => &["cache", "secret", "ssh"],
+            "id" | "mode" | "uid" | "gid" => &["cache", "secret", "ssh"],
             "env" => &["secret"],
             other => bail!("{other:?} is no option of a mount"),
         };

@@ -83,8 +83,8 @@ impl Reader<'_> {
             "ARG" => self.arg(),
             "WORKDIR" => Ok(Kind::Workdir(self.one()?)),
             "USER" => Ok(Kind::User(self.one()?)),
-            "CMD" => Ok(Kind::Cmd(self.command(self.rest))),
-            "ENTRYPOINT" => Ok(Kind::Entrypoint(self.command(self.rest))),
+            "CMD" => Ok(Kind::Cmd(command(self.rest))),
+            "ENTRYPOINT" => Ok(Kind::Entrypoint(command(self.rest))),
             "EXPOSE" => Ok(Kind::Expose(self.some(self.rest.split_whitespace().map(str::to_owned).collect())?)),
             "VOLUME" => self.volume(),
             "HEALTHCHECK" => self.health(),
@@ -114,10 +114,6 @@ impl Reader<'_> {
             bail!("{}: nothing stands behind it", self.word);
         }
         Ok(list)
-    }
-
-    fn command(&self, text: &str) -> Command {
-        words::json(text).map_or_else(|| Command::Shell(text.to_owned()), Command::Exec)
     }
 
     fn from(&self) -> Result<Kind> {
@@ -162,7 +158,7 @@ impl Reader<'_> {
         if rest.is_empty() {
             bail!("RUN: no command stands behind it");
         }
-        let command = self.command(rest);
+        let command = command(rest);
         if matches!(&command, Command::Exec(words) if words.is_empty()) {
             bail!("RUN: the list of words is empty");
         }
@@ -272,18 +268,23 @@ impl Reader<'_> {
         }
         let any = !self.rest.starts_with("NONE") && !self.rest.to_ascii_uppercase().starts_with("NONE");
         flags.no_more()?;
-        let (word, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let (word, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         match word.to_ascii_uppercase().as_str() {
-            "NONE" if !command.trim().is_empty() || any => bail!("HEALTHCHECK NONE has neither flags nor a command"),
+            "NONE" if !line.trim().is_empty() || any => bail!("HEALTHCHECK NONE has neither flags nor a command"),
             "NONE" => Ok(Kind::Healthcheck(Health::default())),
-            "CMD" if command.trim().is_empty() => bail!("HEALTHCHECK CMD: no command stands behind it"),
+            "CMD" if line.trim().is_empty() => bail!("HEALTHCHECK CMD: no command stands behind it"),
             "CMD" => {
-                health.command = Some(self.command(command.trim()));
+                health.command = Some(command(line.trim()));
                 Ok(Kind::Healthcheck(health))
             }
             other => bail!("HEALTHCHECK: {other:?} is neither CMD nor NONE"),
         }
     }
+}
+
+/// A command: a JSON list of words, or a line for the shell.
+fn command(text: &str) -> Command {
+    words::json(text).map_or_else(|| Command::Shell(text.to_owned()), Command::Exec)
 }
 
 /// The instruction that was perhaps meant.

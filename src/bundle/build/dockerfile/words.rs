@@ -111,10 +111,9 @@ fn first_word(text: &str, escape: char) -> &str {
             _ if escaped => escaped = false,
             _ if it == escape => escaped = true,
             Some(open) if it == open => quote = None,
-            Some(_) => {}
             None if it == '"' || it == '\'' => quote = Some(it),
             None if it.is_whitespace() => return &text[..at],
-            None => {}
+            _ => {}
         }
     }
     text

@@ -86,7 +86,7 @@ impl State {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let execution = Execution { env: vec![path.to_owned()], working_dir: "/".to_owned(), ..Execution::default() };
         let mut config = ImageConfig { config: execution, os: "linux".to_owned(), ..ImageConfig::default() };
-        config.rootfs.kind = "layers".to_owned();
+        "layers".clone_into(&mut config.rootfs.kind);
         Self::new(config, escape)
     }
 

@@ -26,7 +26,7 @@ pub fn is_git(text: &str) -> bool {
     text.starts_with("git@")
         || text.starts_with("git://")
         || text.starts_with("ssh://")
-        || is_address(text) && text.split(['#', '?']).next().is_some_and(|it| it.ends_with(".git"))
+        || is_address(text) && text.split(['#', '?']).next().is_some_and(|it| it.to_ascii_lowercase().ends_with(".git"))
 }
 
 /// Whether bytes are the beginning of a tar, compressed or not.
@@ -128,7 +128,7 @@ pub fn fetch(
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .tls_config(tls)
         .timeout_connect(Some(std::time::Duration::from_secs(30)))
-        .timeout_recv_response(Some(std::time::Duration::from_secs(60)))
+        .timeout_recv_response(Some(std::time::Duration::from_mins(1)))
         .build()
         .into();
     let response = agent.get(address).call().map_err(|error| anyhow::anyhow!("{}: {error}", told()))?;

@@ -173,12 +173,12 @@ impl Copier<'_> {
             FileType::RegularFile => {
                 let file = open_file(from.as_fd(), from_name).with_context(told)?;
                 let size = rustix::fs::fstat(&file)?.st_size as u64;
-                let to = self.create(dir, name)?;
+                let to = Self::create(dir, name)?;
                 fs::copy_content(&file, &to, size).with_context(told)?;
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(&from, from_name, Vec::new())?;
-                self.instead(dir, name, || rustix::fs::symlinkat(&*target, dir, name))?;
+                Self::instead(dir, name, || rustix::fs::symlinkat(&*target, dir, name))?;
             }
             FileType::Socket => return Ok(()),
             kind @ (FileType::CharacterDevice | FileType::BlockDevice) if source.plain => {
@@ -186,7 +186,7 @@ impl Copier<'_> {
             }
             kind => {
                 let device = item.stat.st_rdev;
-                self.instead(dir, name, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device))?;
+                Self::instead(dir, name, || rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device))?;
             }
         }
         self.metadata(source, item, dir, name).with_context(told)?;
@@ -194,12 +194,12 @@ impl Copier<'_> {
     }
 
     /// An empty file in the place of what is there.
-    pub fn create(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    pub fn create(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.instead(dir, name, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))
+        Self::instead(dir, name, || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR))
     }
 
-    fn instead<T>(&self, dir: BorrowedFd<'_>, name: &[u8], make: impl Fn() -> rustix::io::Result<T>) -> Result<T> {
+    fn instead<T>(dir: BorrowedFd<'_>, name: &[u8], make: impl Fn() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
                 Err(Errno::ISDIR) => {
@@ -241,7 +241,7 @@ impl Copier<'_> {
     /// A file of bytes that are here.
     pub fn bytes(&self, bytes: &[u8], target: &Target, name: &str, mode: u32) -> Result<()> {
         let (dir, name) = self.place(target, name.as_bytes())?;
-        let to = self.create(dir.as_fd(), &name)?;
+        let to = Self::create(dir.as_fd(), &name)?;
         fs::write_at(&to, bytes, 0)?;
         let (uid, gid) = self.made_for();
         fs::set_owner(&dir, &name, uid, gid)?;

@@ -41,6 +41,18 @@ pub struct Runner<'a> {
     network: Option<(OwnedFd, files::Site)>,
 }
 
+/// What is run.
+pub struct What<'a> {
+    /// The command.
+    pub action: &'a RunAction,
+    /// The image so far.
+    pub state: &'a State,
+    /// What is mounted.
+    pub mounts: &'a Mounted,
+    /// Proxies of the command line.
+    pub proxies: &'a [(String, String)],
+}
+
 /// How a command has ended.
 pub struct Ended {
     /// Its exit status.
@@ -86,16 +98,8 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a command to its end.
-    pub fn run(
-        &mut self,
-        root: &Root,
-        action: &RunAction,
-        state: &State,
-        mounts: &Mounted,
-        proxies: &[(String, String)],
-        cancel: &Cancel,
-        step: &Step,
-    ) -> Result<Ended> {
+    pub fn run(&mut self, root: &Root, what: &What<'_>, cancel: &Cancel, step: &Step<'_>) -> Result<Ended> {
+        let What { action, state, mounts, proxies } = what;
         make_run_dir(&self.container.run_dir(self.tool))?;
         let mut flags = self.flags.clone();
         match action.network {
@@ -107,7 +111,7 @@ impl<'a> Runner<'a> {
         flags.privileged = action.insecure;
         flags.hostname = Some(HOSTNAME.to_owned());
         flags.entrypoint = Some(String::new());
-        let variables = action.args.iter().chain(proxies);
+        let variables = action.args.iter().chain(*proxies);
         flags.env =
             variables.map(|(name, value)| format!("{name}={value}")).chain(mounts.env.iter().cloned()).collect();
 
