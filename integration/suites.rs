@@ -142,6 +142,14 @@ fn networks_beside_others() {
     }
 }
 
+/// The same compose files through `bundle compose` and docker-compose; what the times are never fails a test.
+#[test]
+fn compose_beside_docker_compose() {
+    let text = suite("integration/engines/compose", &[&rt(), "--rounds", "1"]);
+    let last = text.lines().last().unwrap_or_default();
+    assert!(last.starts_with("compose: ") && last.ends_with(" 0 failed"), "{text}");
+}
+
 /// 300 containers one after another and 50 at once leave nothing behind.
 #[test]
 fn many_containers() {

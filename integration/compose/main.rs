@@ -13,7 +13,10 @@ mod harness;
 mod hosts;
 
 mod bed;
+mod builds;
 mod changes;
 mod commands;
+mod examples;
+mod faults;
 mod fields;
 mod files;

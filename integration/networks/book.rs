@@ -11,7 +11,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::bed::{Host, sh, until};
+use crate::bed::{Host, archive, until};
 
 #[test]
 fn a_whole_subnet_is_handed_out_and_comes_back() {
@@ -87,22 +87,6 @@ fn killed_in_the_middle_of_a_lease() {
     host.run(&[&["rm"], &ids[..]].concat()).ok();
     host.run(&["prune", "-f"]).ok();
     host.is_clean();
-}
-
-/// Programs of this machine with the libraries that they load, as a root file system in an archive.
-fn archive(host: &Host, name: &str, programs: &str, more: &str) -> String {
-    let root = host.bed.0.text(name);
-    sh(&format!(
-        "mkdir -p {root}/tmp {root}/run {root}/etc {root}/bin {root}/var/log
-        for it in {programs}; do
-            cp -L --parents $it {root}
-            (ldd $it | grep -o '/[^ ]*' || true) | while read -r lib; do cp -L --parents $lib {root}; done
-        done
-        echo root:x:0:0::/:/none >{root}/etc/passwd; echo root:x:0: >{root}/etc/group
-        cd {root}; {more}
-        tar -C {root} --owner 0 --group 0 -cf {root}.tar ."
-    ));
-    format!("{root}.tar")
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! Secrets and configs: which files a service's containers see, and what is in those that are no file of the host.
 
-use anyhow::{Context, Result};
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::model::{Content, FileUse, Project, Service};
 use crate::container::record::Given;
+
+/// The largest content that is copied, in bytes: Docker's limit of a config.
+const LARGEST: u64 = 1000 << 10;
 
 /// One of them in a service.
 pub struct Use<'a> {
@@ -55,7 +60,7 @@ fn one(project: &Project, it: &Use<'_>) -> Result<Given> {
         }
         (None, None, file) => {
             let path = file.as_deref().unwrap_or_default();
-            std::fs::read(path).with_context(|| format!("{}: reading {path}", told()))?
+            bounded(path).with_context(|| format!("{}: reading {path}", told()))?
         }
     };
     let id = |text: &Option<String>| text.as_ref().and_then(|it| it.parse().ok()).unwrap_or(0);
@@ -66,6 +71,16 @@ fn one(project: &Project, it: &Use<'_>) -> Result<Given> {
         uid: id(&it.by.uid),
         gid: id(&it.by.gid),
     })
+}
+
+/// A file's bytes, not too many of them.
+fn bounded(path: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        bail!("it has more than {LARGEST} bytes: mount it under volumes");
+    }
+    Ok(bytes)
 }
 
 /// Fingerprints of what is copied: a changed one means new containers.

@@ -107,6 +107,24 @@ pub fn chosen(project: &Project, names: &[String], alone: bool) -> anyhow::Resul
     Ok(all)
 }
 
+/// Services in the order in which their images are built: what another one's build copies from comes first.
+pub fn build_order<'a>(services: &'a BTreeMap<String, Service>, names: &'a BTreeSet<String>) -> Vec<&'a String> {
+    let needs = |name: &String| {
+        let build = services.get(name).and_then(|it| it.build.as_ref());
+        let contexts = build.map(|it| &it.additional_contexts).into_iter().flatten();
+        contexts.filter_map(|it| it.1.as_deref()?.strip_prefix("service:")).collect::<Vec<_>>()
+    };
+    let mut ordered: Vec<&String> = Vec::new();
+    let mut left: Vec<&String> = names.iter().collect();
+    while !left.is_empty() {
+        let ready = |name: &&String| !needs(name).iter().any(|it| left.iter().any(|other| other == it));
+        // In a circle nobody is the first: the build says what is missing.
+        let at = left.iter().position(ready).unwrap_or(0);
+        ordered.push(left.remove(at));
+    }
+    ordered
+}
+
 fn shares_a_profile(a: &Service, b: &Service) -> bool {
     a.profiles.iter().any(|it| b.profiles.contains(it))
 }
@@ -167,6 +185,21 @@ mod tests {
             (name.as_str(), error.to_string().as_str()),
             ("a", "a waits for b waits for c waits for a: none can be the first")
         );
+    }
+
+    #[test]
+    fn images_that_others_copy_from_are_built_first() {
+        let build = |from: &[&str]| super::super::model::Build {
+            additional_contexts: from.iter().map(|it| ((*it).to_owned(), Some(format!("service:{it}")))).collect(),
+            ..Default::default()
+        };
+        let service = |from: &[&str]| Service { build: Some(build(from)), ..Service::default() };
+        let all: BTreeMap<String, Service> =
+            [("a", service(&["b", "c"])), ("b", service(&["c"])), ("c", service(&[])), ("d", service(&["e"]))]
+                .map(|(name, it)| (name.to_owned(), it))
+                .into();
+        let names = all.keys().cloned().collect();
+        assert_eq!(build_order(&all, &names), ["c", "b", "a", "d"]);
     }
 
     #[test]

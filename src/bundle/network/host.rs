@@ -134,7 +134,8 @@ impl Config {
     }
 
     fn write(&self, dir: &Path) -> Result<()> {
-        let new = dir.join(format!(".{CONFIG}"));
+        // Another command may be at the same.
+        let new = dir.join(format!(".{CONFIG}-{}", std::process::id()));
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(dir.join("containers"))?;
             std::fs::write(&new, serde_json::to_vec(self)?)?;

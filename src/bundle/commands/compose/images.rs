@@ -39,7 +39,7 @@ impl How {
 pub fn ensure(tool: &Tool, project: &Project, services: &BTreeSet<String>, how: &How) -> Result<Images> {
     let mut images = Images::new();
     let mut fetched: BTreeMap<String, Image> = BTreeMap::new();
-    for name in services {
+    for name in plan::build_order(&project.parts.services, services) {
         let service = &project.parts.services[name];
         let told = || format!("{}: services.{name}", project.place(&["services", name]));
         let image_name = service.image.clone().unwrap_or_else(|| built_name(project, name));
@@ -103,9 +103,9 @@ pub fn build(tool: &Tool, flags: &Flags, args: &Building) -> Result<()> {
     names.retain(|it| project.parts.services[it].build.is_some());
     let how =
         build::Flags { no_cache: args.no_cache, pull: args.pull, args: args.build_arg.clone(), quiet: args.quiet };
-    for name in names {
-        let told = || format!("{}: services.{name}.build", project.place(&["services", &name, "build"]));
-        build::image(tool, &project, &name, &how).with_context(told)?;
+    for name in plan::build_order(&project.parts.services, &names) {
+        let told = || format!("{}: services.{name}.build", project.place(&["services", name, "build"]));
+        build::image(tool, &project, name, &how).with_context(told)?;
     }
     Ok(())
 }
