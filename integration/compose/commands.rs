@@ -81,6 +81,15 @@ fn containers_are_looked_at_and_looked_after() {
 }
 
 #[test]
+fn what_a_command_needs_is_made_for_it_alone() {
+    let text = "services:\n  a: {image: it, volumes: ['v:/v'], networks: [n]}\nnetworks: {n: }\nvolumes: {v: }\n";
+    let it = Project::new("run-first", text);
+    assert_eq!(it.run(&["run", "--rm", "a", "sh", "-c", "ls -d /v"]).ok().out, "/v\n");
+    it.run(&["down", "-v"]).ok();
+    it.is_clean();
+}
+
+#[test]
 fn a_command_runs_in_a_container_of_its_own() {
     let it = Project::new("run", THREE);
     let done = it

@@ -28,7 +28,7 @@ pub mod model;
 mod paths;
 pub mod plan;
 mod schema;
-mod site;
+pub mod site;
 pub mod start;
 pub mod up;
 mod yaml;

@@ -11,7 +11,7 @@ use crate::cli::compose::{Exec, Run, Which as Flags};
 use crate::cli::containers::Attaching;
 use crate::cli::flags::Flags as ContainerFlags;
 use crate::compose::create::{self, One};
-use crate::compose::{plan, up};
+use crate::compose::{plan, site, up};
 use crate::container::attach::{self, Signals};
 use crate::container::exec::{self, exec as run_in};
 use crate::container::runtime::FAILED;
@@ -89,6 +89,7 @@ fn run_it(tool: &Tool, flags: &Flags, args: &Run) -> Result<u8> {
     up::wait_for(tool, &project, service, &groups, &board)?;
     settle::sweep(tool)?;
     crate::transfer::unpacked(tool, &asked.image)?;
+    site::ensure(tool, &project, &names, &board)?;
     let name = if let Some(name) = &args.name {
         name.clone()
     } else {
