@@ -157,6 +157,11 @@ services:
     assert_eq!(services["d"]["build"]["context"], format!("{dir}/sub/ctx"));
     assert_eq!(services["e"]["image"], "i-other");
     assert_eq!(config["volumes"]["v"]["name"], "p_v");
+    // What is extended is what the file has, or those before it, not what later ones make of it.
+    it.write("over.yaml", "services: {a: {environment: {B: over}}, f: {extends: b, tty: true}}\n");
+    let over = it.config(&["-f", "compose.yaml", "-f", "over.yaml"]);
+    let value = |service: &str| over["services"][service]["environment"]["B"].as_str().unwrap().to_owned();
+    assert_eq!((value("a"), value("b"), value("f")), ("over".into(), "own".into(), "own".into()));
     it.write("sub/compose.yaml", "services: {c: {image: x}}\n");
     it.run(&["config"]).fails(1, "sub/compose.yaml:1:12: services.c: it is in compose.yaml");
     it.write("sub/compose.yaml", "include: [compose.yaml]\nservices: {d: {image: it}}\n");

@@ -83,6 +83,7 @@ pub fn load(options: &Options) -> Result<Project> {
     let mut merged: Option<Node> = None;
     for tree in &mut trees {
         reader.settle(tree, &directory)?;
+        reader.extend_all(tree, merged.as_ref())?;
         merged = Some(match merged {
             Some(base) => merge::merge(base, tree.clone(), &tables::FILE),
             None => tree.clone(),
@@ -90,7 +91,6 @@ pub fn load(options: &Options) -> Result<Project> {
     }
     let mut tree = merged.context("no compose file is given")?;
     merge::reset(&mut tree);
-    reader.extend_all(&mut tree)?;
     reader.include(&mut tree, &directory, 0)?;
     let profiles = if options.profiles.is_empty() {
         let listed = environment.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
@@ -233,12 +233,12 @@ impl Reader<'_> {
         paths::settle(tree, base, self.home.as_deref())
     }
 
-    /// Puts under each service what it extends.
-    fn extend_all(&mut self, tree: &mut Node) -> Result<()> {
+    /// Puts under each service of a file what it extends: of the same file, or else of those before it.
+    fn extend_all(&mut self, tree: &mut Node, earlier: Option<&Node>) -> Result<()> {
         let names: Vec<String> =
             tree.get("services").iter().flat_map(|it| it.entries()).map(|it| it.key.clone()).collect();
         for name in names {
-            let whole = self.extended(tree, &name, &mut Vec::new())?;
+            let whole = self.extended(tree, earlier, &name, &mut Vec::new())?;
             if let Some(services) = tree.get_mut("services") {
                 services.set(&name, whole);
             }
@@ -246,9 +246,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn extended(&mut self, tree: &Node, name: &str, on_the_way: &mut Vec<String>) -> Result<Node> {
-        let found = tree.get("services").and_then(|it| it.get(name));
-        let mut service = found.with_context(|| format!("{} has no service {name:?} to extend", tree.at.file))?.clone();
+    fn extended(
+        &mut self,
+        tree: &Node,
+        earlier: Option<&Node>,
+        name: &str,
+        on_the_way: &mut Vec<String>,
+    ) -> Result<Node> {
+        let of_file = |tree: &Node| tree.get("services").and_then(|it| it.get(name)).cloned();
+        let found = of_file(tree).or_else(|| earlier.and_then(of_file));
+        let mut service = found.with_context(|| format!("{} has no service {name:?} to extend", tree.at.file))?;
         let Some(extends) = service.take("extends") else { return Ok(service) };
         let key = format!("{}: {name}", tree.at.file);
         if on_the_way.contains(&key) || on_the_way.len() >= DEEPEST {
@@ -261,20 +268,18 @@ impl Reader<'_> {
             .and_then(Node::as_text)
             .with_context(|| format!("{}: service is missing", told()))?;
         let mut base = match extends.get("file").and_then(Node::as_text) {
-            None => self.extended(tree, of, on_the_way).with_context(told)?,
+            None => self.extended(tree, earlier, of, on_the_way).with_context(told)?,
             Some(file) => {
                 let path = PathBuf::from(file);
                 let mut other = yaml::parse(file, &bounded(&path).with_context(told)?).with_context(told)?;
                 self.settle(&mut other, path.parent().unwrap_or(&path)).with_context(told)?;
                 merge::reset(&mut other);
-                self.extended(&other, of, on_the_way).with_context(told)?
+                self.extended(&other, None, of, on_the_way).with_context(told)?
             }
         };
         // Whoever names a template does not wait for it.
         base.take("container_name");
-        let mut whole = merge::merge(base, service, &tables::SERVICE);
-        merge::reset(&mut whole);
-        Ok(whole)
+        Ok(merge::merge(base, service, &tables::SERVICE))
     }
 
     /// Puts in what a file includes: projects of their own, with their own paths and variables.
@@ -304,6 +309,7 @@ impl Reader<'_> {
             for file in &files {
                 let mut other = read(file, directory).with_context(told)?;
                 reader.settle(&mut other, &below)?;
+                reader.extend_all(&mut other, merged.as_ref())?;
                 merged = Some(match merged {
                     Some(base) => merge::merge(base, other, &tables::FILE),
                     None => other,
@@ -311,7 +317,6 @@ impl Reader<'_> {
             }
             let Some(mut other) = merged else { continue };
             merge::reset(&mut other);
-            reader.extend_all(&mut other)?;
             reader.include(&mut other, &below, deep + 1)?;
             take_in(tree, other)?;
         }
