@@ -112,13 +112,16 @@ impl Bed {
     }
 }
 
-fn base() -> Vec<u8> {
+/// The tar of `base:1`.
+pub fn base() -> Vec<u8> {
     let busybox = std::fs::read(sh("command -v busybox").trim()).unwrap();
     let mut builder = tar::Builder::new(Vec::new());
     let mut add = |path: &str, bytes: &[u8], mode: u32| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1_600_000_000);
         header.set_entry_type(if path.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
         builder.append_data(&mut header, path, bytes).unwrap();
@@ -138,6 +141,8 @@ fn base() -> Vec<u8> {
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1_600_000_000);
         builder.append_link(&mut header, format!("bin/{name}"), "busybox").unwrap();
     }

@@ -7,3 +7,6 @@ mod harness;
 
 mod basic;
 mod bed;
+mod compare;
+mod image;
+mod others;

@@ -21,8 +21,10 @@ use crate::layer::{fs, split};
 
 /// Something that is copied.
 enum What {
-    /// A path of the tree; with `--parents`, where in it the part that is kept begins.
-    Path(Vec<u8>, usize),
+    /// A path of the tree, and the name that it was asked for by: a link's, not that of what it leads to.
+    Path(Vec<u8>, Vec<u8>),
+    /// With `--parents`: a path, and where in it the part that is kept begins.
+    Kept(Vec<u8>, usize),
     /// Something that was fetched.
     Fetched(Fetched),
 }
@@ -64,7 +66,7 @@ pub fn copy(work: &mut Work<'_>, copy: &CopyAction, what: &str) -> Result<(Outco
             quick.finish(),
             |work| {
                 let found = Found { things: find(work, copy, &from, word)?, from, exclude, mode };
-                let key = by_files(key, &found, copy)?;
+                let key = by_files(key, &found)?;
                 Ok(Some((key, found)))
             },
             what,
@@ -73,7 +75,7 @@ pub fn copy(work: &mut Work<'_>, copy: &CopyAction, what: &str) -> Result<(Outco
     }
     let things = find(work, copy, &from, word)?;
     let found = Found { from, things, exclude, mode };
-    let key = by_files(key, &found, copy)?;
+    let key = by_files(key, &found)?;
     work.cached(key, what, |work| work_on(work, copy, &found))
 }
 
@@ -102,8 +104,14 @@ fn find(work: &Work<'_>, copy: &CopyAction, from: &From<'_>, word: &str) -> Resu
                 bail!("{word}: {source} is not there{of}");
             };
             // With --parents the names count that were asked for.
-            let (path, start) = if copy.copy.parents { kept(&path, source) } else { (real, 0) };
-            things.push(What::Path(path, start));
+            things.push(if copy.copy.parents {
+                kept(&path, source)
+            } else {
+                let name = split(path.trim_end_matches('/').as_bytes()).1.to_vec();
+                let own = matches!(&name[..], b"" | b"." | b"..");
+                let name = if own { split(&real).1.to_vec() } else { name };
+                What::Path(real, name)
+            });
         }
     }
     if several && !copy.target.ends_with('/') && !copy.copy.parents {
@@ -134,24 +142,27 @@ fn with_stars(tree: &Source, source: &str) -> Result<Vec<String>> {
 }
 
 /// A path, and where the part of it begins that is kept: behind `/./` of the source.
-fn kept(path: &str, source: &str) -> (Vec<u8>, usize) {
+fn kept(path: &str, source: &str) -> What {
     let clean = path.trim_matches('/').as_bytes().to_vec();
     let before = source.split_once("/./").map_or("", |it| it.0);
     let before = before.split('/').filter(|it| !it.is_empty() && *it != ".").collect::<Vec<_>>().join("/");
     let start = if before.is_empty() { 0 } else { (before.len() + 1).min(clean.len()) };
-    (clean, start)
+    What::Kept(clean, start)
 }
 
-fn by_files(mut key: Key, found: &Found<'_>, copy: &CopyAction) -> Result<Digest> {
+fn by_files(mut key: Key, found: &Found<'_>) -> Result<Digest> {
     for thing in &found.things {
         match thing {
-            What::Path(path, start) => {
+            What::Path(path, name) => {
                 let tree = found.from.source()?;
-                let is_directory = tree.at(path)?.kind() == rustix::fs::FileType::Directory;
-                let name = if copy.copy.parents { &path[*start..] } else { split(path).1 };
                 // The name of a directory is nowhere in what is copied.
-                key.add(if is_directory && !copy.copy.parents { b"" } else { name });
+                let is_directory = tree.at(path)?.kind() == rustix::fs::FileType::Directory;
+                key.add(if is_directory { b"" } else { name });
                 key.add(tree.digest(path, &found.exclude)?.as_str().as_bytes());
+            }
+            What::Kept(path, start) => {
+                key.add(&path[*start..]);
+                key.add(found.from.source()?.digest(path, &found.exclude)?.as_str().as_bytes());
             }
             What::Fetched(fetched) => {
                 key.add(fetched.name.as_bytes()).add(fetched.digest.as_str().as_bytes()).debug(&fetched.modified);
@@ -181,11 +192,11 @@ fn work_on(work: &mut Work<'_>, copy: &CopyAction, found: &Found<'_>) -> Result<
         for thing in &found.things {
             match thing {
                 What::Fetched(fetched) => put_fetched(&copier, fetched, &target, copy)?,
-                What::Path(path, start) => {
-                    let tree = found.from.source()?;
-                    put(&copier, tree, path, *start, &target, copy)
-                        .with_context(|| format!("copying {}", String::from_utf8_lossy(path)))?;
-                }
+                What::Path(path, name) => put(&copier, found.from.source()?, (path, name), &target, copy)
+                    .with_context(|| format!("copying {}", String::from_utf8_lossy(path)))?,
+                What::Kept(path, start) => copier
+                    .copy_with_parents(found.from.source()?, path, *start, &target)
+                    .with_context(|| format!("copying {}", String::from_utf8_lossy(path)))?,
             }
         }
         Ok(true)
@@ -195,21 +206,17 @@ fn work_on(work: &mut Work<'_>, copy: &CopyAction, found: &Found<'_>) -> Result<
 fn put(
     copier: &Copier<'_>,
     tree: &Source,
-    path: &[u8],
-    start: usize,
+    (path, name): (&[u8], &[u8]),
     target: &Target,
     copy: &CopyAction,
 ) -> Result<()> {
-    if copy.copy.parents {
-        return copier.copy_with_parents(tree, path, start, target);
-    }
     let is_file = tree.at(path)?.kind() == rustix::fs::FileType::RegularFile;
     if copy.add && is_file && copy.copy.unpack != Some(false) && add::holds_archive(tree, path)? {
         let (above, name) = split(path);
         let dir = fs::base(tree.root(), above)?;
         return add::unpack(copier, Box::new(File::from(open_file(dir.as_fd(), name)?)), target);
     }
-    copier.copy(tree, path, target)
+    copier.copy(tree, path, name, target)
 }
 
 fn put_fetched(copier: &Copier<'_>, fetched: &Fetched, target: &Target, copy: &CopyAction) -> Result<()> {

@@ -135,7 +135,7 @@ impl Export<'_> {
         let source = Source::new(root.as_fd().try_clone_to_owned()?, Ignore::default(), false);
         let none = Ignore::default();
         let copier = Copier { root: to.as_fd(), owner: None, mode: None, exclude: &none, stop: &|| Ok(()) };
-        copier.copy(&source, b"", &Target { path: Vec::new(), directory: true }).with_context(told)
+        copier.copy(&source, b"", b"", &Target { path: Vec::new(), directory: true }).with_context(told)
     }
 }
 

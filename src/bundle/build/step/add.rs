@@ -95,7 +95,8 @@ pub fn unpack(copier: &Copier<'_>, stream: Box<dyn Read + '_>, target: &Target) 
     let (dir, _) = ensure(copier.root, &target.path, copier.owner.unwrap_or((0, 0)))?;
     let mut plain = decoder(stream)?;
     let to = extract::Target { dir: dir.as_fd(), root: Some((copier.root, &target.path)) };
-    let options = extract::Options { owner: copier.owner, ids: None, trusted: true };
+    // --chown is for the directory: what is in an archive belongs to whom the archive says.
+    let options = extract::Options { owner: None, ids: None, trusted: true };
     extract(&mut plain, &to, &options).map(drop)
 }
 

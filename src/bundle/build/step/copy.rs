@@ -64,13 +64,13 @@ impl Copier<'_> {
         Ok((ensure(self.root, above, self.made_for())?.0, name.to_vec()))
     }
 
-    /// Copies what is at a path of a source: a directory's contents, or one thing.
-    pub fn copy(&self, source: &Source, path: &[u8], target: &Target) -> Result<()> {
+    /// Copies what is at a path of a source: a directory's contents, or one thing, which is called `file_name` in a
+    /// directory.
+    pub fn copy(&self, source: &Source, path: &[u8], file_name: &[u8], target: &Target) -> Result<()> {
         let top = source.at(path)?;
         if top.kind() == FileType::Directory {
             return self.tree(source, path, &target.path);
         }
-        let file_name = split(path).1;
         if self.exclude.excludes(&String::from_utf8_lossy(file_name)) {
             return Ok(());
         }
@@ -111,11 +111,8 @@ impl Copier<'_> {
             if item.kind() == FileType::Directory {
                 last = None;
                 if item.path.is_empty() {
-                    // The target itself is not what is copied, if it is there.
-                    if !self.is_directory(target) {
-                        self.directory(source, &item, target)?;
-                        made.push((target.to_vec(), fs::times(&item.stat)));
-                    }
+                    // The target itself is not what is copied: it is made like any directory on the way to it.
+                    ensure(self.root, target, self.made_for())?;
                     return Ok(());
                 }
                 self.directory(source, &item, &to)?;

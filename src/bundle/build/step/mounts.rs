@@ -156,7 +156,7 @@ impl Site<'_> {
         let none = Ignore::default();
         let copier = Copier { root: root.as_fd(), owner: None, mode: None, exclude: &none, stop: self.stop };
         let name = if directory { Vec::new() } else { split(&found).1.to_vec() };
-        copier.copy(source, &found, &Target { path: Vec::new(), directory: true })?;
+        copier.copy(source, &found, split(&found).1, &Target { path: Vec::new(), directory: true })?;
         let at = if directory { place } else { place.join(std::ffi::OsString::from(String::from_utf8(name)?)) };
         Ok((at, directory))
     }
@@ -179,7 +179,7 @@ impl Site<'_> {
                 let found = source.resolve(from)?.with_context(|| format!("{from:?} is not there"))?;
                 let none = Ignore::default();
                 let copier = Copier { root: dir.as_fd(), owner: None, mode: None, exclude: &none, stop: self.stop };
-                copier.copy(source, &found, &Target { path: Vec::new(), directory: true })?;
+                copier.copy(source, &found, split(&found).1, &Target { path: Vec::new(), directory: true })?;
             }
             let dir = open_dir(&path)?;
             match sharing {
