@@ -253,7 +253,8 @@ fn unmet(case: &Case, image: &Image) -> Vec<String> {
         let (key, wanted) = text.split_once(' ').unwrap();
         let found = image.config.get(key).cloned().unwrap_or_default();
         let words: Vec<&str> = wanted.split(' ').collect();
-        if found != serde_json::json!(words).to_string() {
+        let as_json = serde_json::json!(words).to_string();
+        if found != as_json {
             faults.push(format!("{}: {key}: wanted {wanted}, found {found}", case.name));
         }
     }

@@ -26,7 +26,7 @@ impl Docker {
         command.args(["--default-runtime", "tested"]);
         let daemon = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let docker = Self { dir: dir.to_owned(), daemon };
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
         while docker.run(&["version"]).is_err() {
             let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
             assert!(std::time::Instant::now() < end, "dockerd does not answer: {}", log());

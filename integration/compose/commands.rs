@@ -172,7 +172,8 @@ fn one_that_ends_ends_all() {
         "abort",
         "services:\n  a: {image: it, command: sh -c 'sleep 0.3; exit 4', stop_grace_period: 0s}\n  b: {image: it, command: sleep 1000, stop_grace_period: 0s}\n",
     );
-    assert_eq!(it.run(&["up", "--abort-on-container-exit"]).status, 4);
+    let done = it.run(&["up", "--abort-on-container-exit"]);
+    assert_eq!(done.status, 4, "{}", done.err);
     assert_eq!(it.run(&["up", "--abort-on-container-failure"]).status, 4);
     assert_eq!(it.run(&["up", "--exit-code-from", "b"]).status, 137);
     assert_eq!(it.run(&["up", "--exit-code-from", "a", "--attach", "a"]).status, 4);
