@@ -8,5 +8,8 @@ mod harness;
 mod basic;
 mod bed;
 mod compare;
+mod faults;
+mod features;
 mod image;
 mod others;
+mod outputs;
