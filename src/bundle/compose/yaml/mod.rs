@@ -1,6 +1,9 @@
 //! YAML to a tree whose every node knows where it stands. Anchors, aliases and merge keys are resolved here; what a
 //! plain scalar means is left to whoever knows what is wanted.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -355,73 +358,5 @@ fn special(tag: Option<&Tag>, plain: &mut bool) -> Result<Option<Special>> {
             Ok(None)
         }
         _ => bail!("the tag {tag}: known are !reset and !override"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Node {
-        parse("f", text).unwrap()
-    }
-
-    fn fails(text: &str, words: &str) {
-        let error = format!("{:#}", parse("f", text).unwrap_err());
-        assert!(error.contains(words), "{words}: {error}");
-    }
-
-    #[test]
-    fn everything_knows_its_place() {
-        let root = read("a:\n  - x\n  - b: 'y'\n");
-        let item = &root.get("a").unwrap().items()[1];
-        assert_eq!(item.get("b").unwrap().at.to_string(), "f:3:8");
-        assert_eq!(item.entries()[0].at.to_string(), "f:3:5");
-        assert_eq!(item.get("b").unwrap().value, Value::Scalar { text: "y".into(), plain: false });
-        assert_eq!(read("").value, Value::Null);
-        assert_eq!(read("a: ~").get("a").unwrap().value, Value::Null);
-        assert_eq!(read("a: '~'").get("a").unwrap().as_text(), Some("~"));
-    }
-
-    #[test]
-    fn anchors_and_merge_keys() {
-        let root = read("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: {<<: [*x, {a: 9, c: 4}]}\nw: *x\n");
-        let text = |of: &str, key: &str| root.get(of).unwrap().get(key).unwrap().as_text().unwrap().to_owned();
-        assert_eq!((text("y", "a"), text("y", "b")), ("1".into(), "3".into()));
-        assert_eq!((text("z", "a"), text("z", "c")), ("1".into(), "4".into()));
-        assert_eq!(text("w", "b"), "2");
-        fails("a: {<<: 1}", "<< takes a mapping");
-    }
-
-    #[test]
-    fn what_is_wrong_has_a_line() {
-        fails("a: 1\nb: [", "f:3:1");
-        fails("a: 1\nb: 2\na: 3\n", "f:3:4: the key \"a\" is given twice, first in line 1");
-        fails("a: *x\n", "f:1");
-        fails("a: 1\n---\nb: 2\n", "second document");
-        fails("a: !what 1\n", "the tag !what");
-        fails("? [a]\n: 1\n", "a key is a text");
-    }
-
-    #[test]
-    fn a_bomb_is_refused() {
-        let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
-        for it in 1..9 {
-            let of = vec![format!("*a{}", it - 1); 10].join(",");
-            text += &format!("a{it}: &a{it} [{of}]\n");
-        }
-        fails(&text, "more than 100000 values");
-        fails(&format!("a: {}", "[".repeat(100)), "nested deeper");
-        assert!(parse("f", &"[".repeat(100_000)).is_err());
-        let deep: String = (1..100).map(|it| format!("a{it}: &a{it} [*a{}]\n", it - 1)).collect();
-        fails(&format!("a0: &a0 []\n{deep}"), "aliases nest deeper");
-    }
-
-    #[test]
-    fn tags_of_merging() {
-        let root = read("a: !reset null\nb: !override [1]\nc: !!str 5\n");
-        assert_eq!(root.get("a").unwrap().special, Some(Special::Reset));
-        assert_eq!(root.get("b").unwrap().special, Some(Special::Override));
-        assert_eq!(root.get("c").unwrap().value, Value::Scalar { text: "5".into(), plain: false });
     }
 }
