@@ -117,6 +117,21 @@ fn containers_beside_others() {
     }
 }
 
+/// `bundle build` beside Docker's two builders and Buildah; what the times are never fails a test.
+#[test]
+fn builds_beside_others() {
+    let text = suite("integration/engines/build", &[&rt(), "--rounds", "1"]);
+    for row in [
+        "| `bundle build` |",
+        "| `docker build` (BuildKit) |",
+        "| `docker build` (classic) |",
+        "| `buildah bud --layers` |",
+        "| the commands alone |",
+    ] {
+        assert!(text.contains(row), "{row} is missing in:\n{text}");
+    }
+}
+
 /// `bundle`'s networks beside Docker's, Podman's and one made by hand; what the times are never fails a test.
 #[test]
 fn networks_beside_others() {

@@ -10,6 +10,8 @@ mod bed;
 mod compare;
 mod faults;
 mod features;
+mod flask;
 mod image;
 mod others;
 mod outputs;
+mod plain_user;

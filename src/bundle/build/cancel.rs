@@ -40,7 +40,8 @@ impl std::fmt::Display for Cancelled {
 impl std::error::Error for Cancelled {}
 
 impl Cancel {
-    /// Takes SIGINT, SIGTERM and SIGHUP from now on. Must be called before there are threads.
+    /// Takes SIGINT, SIGTERM and SIGHUP from now on: the first ends the build, a second one the program at once. Must be
+    /// called before there are threads.
     pub fn take_signals() -> Result<Self> {
         let cancel = Self::default();
         let mut signals = SigSet::empty();
@@ -52,6 +53,10 @@ impl Cancel {
         std::thread::spawn(move || {
             if let Ok(signal) = signals.wait() {
                 of_thread.stop(signal as i32);
+            }
+            // What is fetched or written just now is not waited for: the next command sweeps it.
+            if let Ok(signal) = signals.wait() {
+                std::process::exit(128 + signal as i32);
             }
         });
         Ok(cancel)

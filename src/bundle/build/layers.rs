@@ -172,7 +172,8 @@ impl Layers {
         };
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.as_ref().is_none_or(|it| it.send(job).is_err()) {
-            bail!("the thread that compresses layers has ended");
+            let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            bail!("{}", done.error.as_deref().unwrap_or("the thread that compresses layers has ended"));
         }
         Ok(entry)
     }

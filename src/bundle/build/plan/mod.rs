@@ -1,6 +1,7 @@
 //! What a Dockerfile's stages are and which of them are needed; what an instruction does with a stage. Pure: nothing is
 //! looked up, nothing is made.
 
+pub mod action;
 pub mod args;
 pub mod key;
 pub mod state;

@@ -1,5 +1,6 @@
+use super::action::Action;
 use super::args::Args;
-use super::state::{Action, State};
+use super::state::State;
 use super::*;
 use crate::build::dockerfile::parse;
 use crate::image::manifest::Platform;
