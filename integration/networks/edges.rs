@@ -95,7 +95,7 @@ import sqlite3
 c = sqlite3.connect("{store}/bundle.db")
 c.executescript("""
 DROP TRIGGER containers_leave; DROP TABLE given_back; DROP TABLE leases; DROP TABLE pools; DROP TABLE debts;
-DROP TABLE endpoints; DROP TABLE networks;
+DROP TABLE endpoints; DROP TABLE networks; DROP TABLE build_cache; DROP TABLE build_mounts;
 UPDATE containers SET settings = json_set(settings, '$.flags.network', json_extract(settings, '$.flags.network[0]'));
 UPDATE containers SET settings = json_remove(settings, '$.flags.network') WHERE name = 'plain';
 PRAGMA user_version = 2;
