@@ -52,16 +52,24 @@ pub struct Build<'a> {
     pub cancel: &'a Cancel,
     /// Stages of which each step is done anew.
     pub no_cache: Vec<bool>,
-    /// The stages' results.
-    slots: Vec<Slot>,
+    /// The stages' results, from [`Slot::each`].
+    pub slots: Vec<Slot>,
     /// Variables that some stage has declared.
     pub declared: Mutex<BTreeSet<String>>,
 }
 
+/// Where a stage's result is waited for.
 #[derive(Default)]
-struct Slot {
+pub struct Slot {
     state: Mutex<SlotState>,
     news: Condvar,
+}
+
+impl Slot {
+    /// One for each stage, of which nothing is done yet.
+    pub fn each(plan: &Plan) -> Vec<Slot> {
+        plan.stages.iter().map(|_| Slot::default()).collect()
+    }
 }
 
 #[derive(Default)]
@@ -73,39 +81,7 @@ enum SlotState {
     Failed,
 }
 
-/// What a build is made of, for [`Build::new`].
-pub struct Parts<'a> {
-    /// See [`Build`].
-    pub request: &'a Request,
-    /// See [`Build`].
-    pub plan: &'a Plan,
-    /// See [`Build`].
-    pub context: Option<&'a Source>,
-    /// See [`Build`].
-    pub contexts: &'a BTreeMap<String, Source>,
-    /// See [`Build`].
-    pub images: &'a Images<'a>,
-    /// See [`Build`].
-    pub layers: &'a Layers,
-    /// See [`Build`].
-    pub place: &'a Place,
-    /// See [`Build`].
-    pub progress: &'a Progress,
-    /// See [`Build`].
-    pub cancel: &'a Cancel,
-    /// See [`Build`].
-    pub no_cache: Vec<bool>,
-}
-
-impl<'a> Build<'a> {
-    /// Nothing is done yet.
-    pub fn new(parts: Parts<'a>) -> Self {
-        let Parts { request, plan, context, contexts, images, layers, place, progress, cancel, no_cache } = parts;
-        let slots = plan.stages.iter().map(|_| Slot::default()).collect();
-        let declared = Mutex::default();
-        Self { request, plan, context, contexts, images, layers, place, progress, cancel, no_cache, slots, declared }
-    }
-
+impl Build<'_> {
     /// Builds the target and all that it needs.
     pub fn run(&self, tool: &Tool) -> Result<Arc<Built>> {
         let error: Mutex<Option<anyhow::Error>> = Mutex::new(None);

@@ -39,7 +39,7 @@ use crate::store::now;
 use crate::tool::Tool;
 use crate::transfer::Limit;
 use cancel::Cancel;
-use execute::{Build, Parts};
+use execute::{Build, Slot};
 use images::Images;
 use layers::Layers;
 use place::Place;
@@ -91,7 +91,7 @@ pub fn build(
     let no_cache = no_cache(&plan, flags)?;
     let result = std::thread::scope(|scope| {
         scope.spawn(|| layers.work(work));
-        let build = Build::new(Parts {
+        let build = Build {
             request,
             plan: &plan,
             context: context.source.as_ref(),
@@ -102,7 +102,9 @@ pub fn build(
             progress: &progress,
             cancel,
             no_cache,
-        });
+            slots: Slot::each(&plan),
+            declared: std::sync::Mutex::default(),
+        };
         let built = build.run(tool);
         let declared = build.declared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // What was made is kept for the next build also where this one has failed.
