@@ -25,20 +25,19 @@ fn options(args: &Logs) -> Result<Options> {
     if args.details {
         bail!("--details: logs have no further attributes here; leave it away");
     }
+    lines(args.follow, args.timestamps, &args.tail, args.since.as_deref(), args.until.as_deref())
+}
+
+/// Which lines are wanted, by the flags that `logs` and `compose logs` share.
+pub fn lines(follow: bool, timestamps: bool, tail: &str, since: Option<&str>, until: Option<&str>) -> Result<Options> {
     let now = Timestamp::now();
-    let moment = |flag: &str, text: &Option<String>| {
-        text.as_ref().map(|it| moment::parse(it, now).with_context(|| flag.to_owned())).transpose()
+    let moment = |flag: &str, text: Option<&str>| {
+        text.map(|it| moment::parse(it, now).with_context(|| flag.to_owned())).transpose()
     };
-    let tail = match args.tail.as_str() {
+    let tail = match tail {
         "all" => None,
         number => Some(number.parse().ok().with_context(|| format!("--tail {number:?}: a number of lines, or all"))?),
     };
-    Ok(Options {
-        follow: args.follow,
-        tail,
-        since: moment("--since", &args.since)?,
-        until: moment("--until", &args.until)?,
-        timestamps: args.timestamps,
-        only: None,
-    })
+    let (since, until) = (moment("--since", since)?, moment("--until", until)?);
+    Ok(Options { follow, tail, since, until, timestamps, only: None })
 }

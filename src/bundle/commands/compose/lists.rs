@@ -12,7 +12,6 @@ use crate::compose::flags::{ONE_OFF, PROJECT, SERVICE};
 use crate::compose::found::{self, Found, label};
 use crate::compose::logs::{self, Printer, Style};
 use crate::compose::model::Project;
-use crate::container::log::Options;
 use crate::container::processes::Chosen;
 use crate::container::state::now;
 use crate::container::watched::watched;
@@ -95,22 +94,8 @@ fn row(tool: &Tool, project: &Project, it: &Found) -> Result<Value> {
 
 pub fn logs(tool: &Tool, flags: &Flags, args: &Logs) -> Result<()> {
     let project = project(flags)?;
-    let now = Timestamp::now();
-    let moment = |flag: &str, text: &Option<String>| {
-        text.as_ref().map(|it| super::super::moment::parse(it, now).with_context(|| flag.to_owned())).transpose()
-    };
-    let tail = match args.tail.as_str() {
-        "all" => None,
-        number => Some(number.parse().ok().with_context(|| format!("--tail {number:?}: a number of lines, or all"))?),
-    };
-    let options = Options {
-        follow: args.follow,
-        tail,
-        since: moment("--since", &args.since)?,
-        until: moment("--until", &args.until)?,
-        timestamps: args.timestamps,
-        only: None,
-    };
+    let (since, until) = (args.since.as_deref(), args.until.as_deref());
+    let options = super::super::logs::lines(args.follow, args.timestamps, &args.tail, since, until)?;
     let found = of_services(tool, &project, &args.services)?;
     let name = |it: &Found| logs::short_name(&project, &it.container);
     let width = found.iter().map(|it| name(it).len()).max().unwrap_or(0);
