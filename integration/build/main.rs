@@ -4,6 +4,11 @@
 #[allow(dead_code)]
 #[path = "../images/harness.rs"]
 mod harness;
+#[allow(dead_code)]
+#[path = "../images/server.rs"]
+mod server;
+#[path = "../images/tree.rs"]
+mod tree;
 
 mod basic;
 mod bed;
@@ -12,6 +17,7 @@ mod faults;
 mod features;
 mod flask;
 mod image;
+mod inline;
 mod others;
 mod outputs;
 mod plain_user;

@@ -67,3 +67,31 @@ secrets: {s: {file: secret}}
     assert!(!names.contains("p-a") && names.contains("named:1"), "{names}");
     it.is_clean();
 }
+
+#[test]
+fn steps_are_taken_from_images() {
+    let it = Project::new(
+        "cache-from",
+        "
+services:
+  a:
+    image: made:1
+    build:
+      context: .
+      network: none
+      dockerfile_inline: \"FROM it\\nRUN cat /proc/sys/kernel/random/uuid > /random\\n\"
+      args: {BUILDKIT_INLINE_CACHE: 1}
+      cache_from: ['type=registry,ref=made:1', type=gha]
+",
+    );
+    let build = || {
+        let said = it.run(&["build"]).ok().err;
+        assert!(said.contains("warning: --cache-from type=gha: caches are taken from images alone"), "{said}");
+        let image = it.host.run(&["inspect", "--format", "{{.Id}}", "made:1"]).ok().out;
+        (said.contains("CACHED"), image)
+    };
+    let (_, first) = build();
+    it.host.run(&["builder", "prune", "-af"]).ok();
+    assert_eq!(build(), (true, first));
+    it.is_clean();
+}

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::cancel::{Cancel, Cancelled};
 use super::images::Images;
+use super::inline::{self, Imported};
 use super::layers::{Layers, Stack};
 use super::place::Place;
 use super::plan::{Base, Plan};
@@ -28,6 +29,8 @@ pub struct Built {
     pub stack: Stack,
     /// When its last step was done, in seconds since 1970; none where nothing is known of it.
     pub created: Option<i64>,
+    /// The steps behind its layers, where [`Request::inline_cache`] asks for them.
+    pub steps: Vec<inline::Step>,
 }
 
 /// What all stages share.
@@ -42,6 +45,8 @@ pub struct Build<'a> {
     pub contexts: &'a BTreeMap<String, Source>,
     /// Base images.
     pub images: &'a Images<'a>,
+    /// What images tell of steps.
+    pub imported: &'a Imported,
     /// What is made.
     pub layers: &'a Layers,
     /// The build's directory.
@@ -132,7 +137,7 @@ impl Build<'_> {
         let stage = &self.plan.stages[index];
         let told = || format!("{}:{}: {}", self.plan.name, stage.line, stage.text);
         let begin = match &stage.base {
-            Base::Scratch => Built { config: ImageConfig::default(), stack: Stack::default(), created: None },
+            Base::Scratch => Built::new(ImageConfig::default(), Stack::default(), None),
             Base::Stage(base) => (*self.stage(tool, *base)?).clone(),
             Base::Image(name) => {
                 let platform = stage.platform.as_deref().map(Platform::parse).transpose().with_context(told)?;
@@ -152,7 +157,7 @@ impl Build<'_> {
         let given = platform.is_some() || self.request.platform_given;
         let base = self.images.find(tool, name, platform.unwrap_or(&self.request.platform), given)?;
         let created = base.config.created.as_deref().and_then(seconds);
-        Ok(Built { config: base.config.clone(), stack: base.stack.clone(), created })
+        Ok(Built::new(base.config.clone(), base.stack.clone(), created))
     }
 }
 
@@ -162,8 +167,12 @@ fn seconds(text: &str) -> Option<i64> {
 }
 
 impl Built {
+    fn new(config: ImageConfig, stack: Stack, created: Option<i64>) -> Self {
+        Self { config, stack, created, steps: Vec::new() }
+    }
+
     /// The configuration as an image has it.
-    pub fn finished(&self, request: &Request, created: i64) -> ImageConfig {
+    pub fn finished(&self, request: &Request, created: i64) -> Result<ImageConfig> {
         let mut config = self.config.clone();
         config.created = Some(crate::output::time(created));
         if !request.labels.is_empty() {
@@ -171,7 +180,10 @@ impl Built {
         }
         "layers".clone_into(&mut config.rootfs.kind);
         config.rootfs.diff_ids = self.stack.0.iter().map(|it| it.diff_id.clone()).collect::<Vec<Digest>>();
-        config
+        if request.inline_cache {
+            inline::write(&mut config, &self.steps)?;
+        }
+        Ok(config)
     }
 
     /// One line more of the history.

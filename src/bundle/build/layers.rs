@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Timespec};
 
 use super::cache::{self, Claim, Made, NewLayer};
 use crate::image::Digest;
+use crate::image::config::chain_id;
 use crate::image::digest::Hasher;
 use crate::image::manifest::{Descriptor, oci};
 use crate::layer::compress::{Compression, encoder};
@@ -155,10 +156,7 @@ impl Layers {
                 return Err(error).context("reading what the step has made");
             }
         };
-        let chain = match below.top() {
-            Some(top) => Digest::of(format!("{top} {diff_id}").as_bytes()),
-            None => diff_id.clone(),
-        };
+        let chain = chain_id(below.top(), &diff_id);
         let entry = Entry { chain, diff_id, dir: fresh.name, blob: None };
         let job = Job {
             entry: entry.clone(),

@@ -18,6 +18,7 @@ pub mod expand;
 mod export;
 pub mod ignore;
 mod images;
+mod inline;
 mod layers;
 pub mod pattern;
 mod place;
@@ -30,7 +31,7 @@ mod step;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::cli::build::Build as Flags;
 use crate::image::Digest;
@@ -41,11 +42,12 @@ use crate::transfer::Limit;
 use cancel::Cancel;
 use execute::{Build, Slot};
 use images::Images;
+use inline::Imported;
 use layers::Layers;
 use place::Place;
 use plan::args::Args;
 use progress::Progress;
-use request::{Named, Request};
+use request::{CacheSource, Named, Request};
 
 /// What a build has come to.
 pub struct Done {
@@ -81,12 +83,7 @@ pub fn build(
     }
     let progress = Progress::new(flags.progress, flags.quiet);
     let images = Images::new(client, flags.pull, limit, progress.is_quiet());
-    for name in &flags.cache_from {
-        // Its layers are in the store then; steps are found by their keys all the same.
-        if let Err(error) = images.find(tool, name, &request.platform, request.platform_given) {
-            progress.line(&format!("--cache-from {name}: {error:#}"));
-        }
-    }
+    let imported = if flags.no_cache { Imported::default() } else { import(tool, request, &images, &progress) };
     let (layers, work) = Layers::new(store, tool.overlay(), request.epoch);
     let no_cache = no_cache(&plan, flags)?;
     let result = std::thread::scope(|scope| {
@@ -97,6 +94,7 @@ pub fn build(
             context: context.source.as_ref(),
             contexts: &contexts,
             images: &images,
+            imported: &imported,
             layers: &layers,
             place: &place,
             progress: &progress,
@@ -114,7 +112,7 @@ pub fn build(
             progress.line(&format!("warning: --build-arg {name}: no ARG in the Dockerfile names it"));
         }
         let created = request.epoch.or(built.created).unwrap_or_else(now);
-        let config = built.finished(request, created);
+        let config = built.finished(request, created)?;
         export::export(
             &export::Export { tool, store, request, layers: &layers, place: &place, progress: &progress },
             &built.stack,
@@ -125,6 +123,23 @@ pub fn build(
     drop(place);
     drop(making);
     result
+}
+
+/// What the images of `--cache-from` tell. Without one a build takes longer, and that is all.
+fn import(tool: &Tool, request: &Request, images: &Images<'_>, progress: &Progress) -> Imported {
+    let mut imported = Imported::default();
+    for source in &request.cache_from {
+        let result = match source {
+            CacheSource::Image(name) => images
+                .find(tool, name, &request.platform, request.platform_given)
+                .and_then(|image| imported.add(&image)),
+            CacheSource::Other(_) => Err(anyhow!("caches are taken from images alone: type=registry,ref=IMAGE")),
+        };
+        if let Err(error) = result {
+            progress.line(&format!("warning: --cache-from {source}: {error:#}"));
+        }
+    }
+    imported
 }
 
 /// The stages of which each step is done anew.

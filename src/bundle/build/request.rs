@@ -1,12 +1,14 @@
 //! The command line to a checked request: all flags are read before anything is made.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use super::inline;
 use crate::cli::build::Build;
 use crate::cli::flags::Flags;
 use crate::container::{spec, units};
@@ -71,6 +73,24 @@ pub enum Named {
     Image(String),
 }
 
+/// What `--cache-from` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheSource {
+    /// An image.
+    Image(String),
+    /// Another builder's kind of cache.
+    Other(String),
+}
+
+impl fmt::Display for CacheSource {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(name) => to.write_str(name),
+            Self::Other(kind) => write!(to, "type={kind}"),
+        }
+    }
+}
+
 /// All that is asked for.
 pub struct Request {
     /// Names of the image.
@@ -89,6 +109,10 @@ pub struct Request {
     pub agents: Vec<(String, PathBuf)>,
     /// `--build-context`.
     pub contexts: BTreeMap<String, Named>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheSource>,
+    /// Whether the image is to tell of its steps.
+    pub inline_cache: bool,
     /// Flags of RUN's containers, checked.
     pub flags: Flags,
     /// `--allow network.host`.
@@ -148,6 +172,8 @@ impl Request {
             secrets: args.secret.iter().map(|it| secret(it)).collect::<Result<_>>()?,
             agents: args.ssh.iter().map(|it| agent(it)).collect::<Result<_>>()?,
             contexts: args.build_context.iter().map(|it| named(it)).collect::<Result<_>>()?,
+            cache_from: args.cache_from.iter().map(|it| cache_from(it)).collect::<Result<Vec<_>>>()?.concat(),
+            inline_cache: build_args.get(inline::ARG).map_or(Ok(false), |it| inline::wanted(it))?,
             flags: flags(args, plain_user)?,
             args: build_args,
             platform,
@@ -298,6 +324,26 @@ fn agent(text: &str) -> Result<(String, PathBuf)> {
     Ok((id.to_owned(), socket))
 }
 
+/// Names of images, or one source as `type=registry,ref=IMAGE`.
+fn cache_from(text: &str) -> Result<Vec<CacheSource>> {
+    let told = || format!("--cache-from {text}");
+    if !text.contains('=') {
+        let image = |it: &str| match it {
+            "" => bail!("{}: an image's name is missing", told()),
+            name => Ok(CacheSource::Image(name.to_owned())),
+        };
+        return text.split(',').map(image).collect();
+    }
+    let fields = pairs(text).with_context(told)?;
+    let value = |key: &str| fields.iter().rfind(|it| it.0 == key).map(|it| it.1);
+    match (value("type"), value("ref")) {
+        (Some("registry"), Some(name)) if !name.is_empty() => Ok(vec![CacheSource::Image(name.to_owned())]),
+        (Some("registry"), _) => bail!("{}: a ref is missing", told()),
+        (Some(kind), _) => Ok(vec![CacheSource::Other(kind.to_owned())]),
+        (None, _) => bail!("{}: a type is missing", told()),
+    }
+}
+
 fn named(text: &str) -> Result<(String, Named)> {
     let (name, value) = text
         .split_once('=')
@@ -340,6 +386,19 @@ mod tests {
         assert_eq!(names, ["x"]);
         for bad in ["type=x", "type=local", "dest=a", "type=oci,x=y", "type=image,dest=a", "type"] {
             assert!(bad == "type" || read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn caches_are_read() {
+        let image = |name: &str| CacheSource::Image(name.to_owned());
+        assert_eq!(cache_from("a:1").unwrap(), [image("a:1")]);
+        assert_eq!(cache_from("a:1,b.test/c@sha256:0").unwrap(), [image("a:1"), image("b.test/c@sha256:0")]);
+        assert_eq!(cache_from("type=registry,ref=b.test:5000/c").unwrap(), [image("b.test:5000/c")]);
+        assert_eq!(cache_from("ref=a,mode=max,type=registry").unwrap(), [image("a")]);
+        assert_eq!(cache_from("type=local,src=/x").unwrap(), [CacheSource::Other("local".to_owned())]);
+        for bad in ["", "a,", "type=registry", "type=registry,ref=", "ref=a", "type=registry,a"] {
+            assert!(cache_from(bad).is_err(), "{bad}");
         }
     }
 

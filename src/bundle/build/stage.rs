@@ -10,6 +10,7 @@ use super::dockerfile::mount::MountKind;
 use super::dockerfile::{Instruction, Network, parse_trigger};
 use super::execute::{Build, Built};
 use super::ignore::Ignore;
+use super::inline::{self, Known};
 use super::layers::{Entry, Fresh, Layers, Purpose, Stack};
 use super::plan::Origin;
 use super::plan::action::{Action, CopyAction, RunAction, SCRIPTS};
@@ -144,18 +145,41 @@ impl<'a> Work<'a> {
         key
     }
 
-    /// What the cache has under a key, put on the stack.
+    /// What is known under a key, put on the stack: by the store's cache, then by the images of `--cache-from`.
     fn hit(&mut self, key: &Digest) -> Result<Option<Outcome>> {
         if self.build.no_cache[self.index] {
             return Ok(None);
         }
+        let known = match self.in_store(key)? {
+            Some(known) => known,
+            None => match self.build.imported.find(key, self.built.stack.top()) {
+                Some(known) => known,
+                None => return Ok(None),
+            },
+        };
+        let layer = known.entry.is_some();
+        self.built.stack.0.extend(known.entry);
+        Ok(Some(Outcome { created: known.created, layer }))
+    }
+
+    fn in_store(&self, key: &Digest) -> Result<Option<Known>> {
         let Some(made) = cache::find(self.store, key)? else { return Ok(None) };
-        let layer = made.layer.is_some();
-        if let (Some(chain), Some((diff_id, blob))) = (made.chain, made.layer) {
-            let Some(found) = self.store.layer(&chain)? else { return Ok(None) };
-            self.built.stack.0.push(Entry { chain, diff_id, dir: found.dir, blob: Some(blob) });
+        let entry = match (made.chain, made.layer) {
+            (Some(chain), Some((diff_id, blob))) => {
+                let Some(found) = self.store.layer(&chain)? else { return Ok(None) };
+                Some(Entry { chain, diff_id, dir: found.dir, blob: Some(blob) })
+            }
+            _ => None,
+        };
+        Ok(Some(Known { entry, created: made.created }))
+    }
+
+    /// Notes a step for the inline cache, once its layer is on the stack.
+    fn note(&mut self, key: &Digest, outcome: &Outcome) {
+        if self.build.request.inline_cache {
+            let diff_id = self.built.stack.0.last().filter(|_| outcome.layer).map(|it| it.diff_id.clone());
+            self.built.steps.push(inline::Step { key: key.clone(), diff_id, created: outcome.created });
         }
-        Ok(Some(Outcome { created: made.created, layer }))
     }
 
     /// A step by its key: what the cache has, else what `work` makes, which nobody else makes meanwhile.
@@ -176,35 +200,46 @@ impl<'a> Work<'a> {
         what: &str,
         work: impl FnOnce(&mut Self, Option<T>) -> Result<Option<Fresh>>,
     ) -> Result<(Outcome, bool)> {
-        if let Some(outcome) = self.hit(&key)? {
-            return Ok((outcome, true));
-        }
         let cancel = self.build.cancel;
-        let claim = cache::claim(self.store, &key, || cancel.check())?;
-        if let Some(outcome) = self.hit(&key)? {
+        let mut claim = None;
+        let mut outcome = self.hit(&key)?;
+        if outcome.is_none() {
+            claim = Some(cache::claim(self.store, &key, || cancel.check())?);
+            outcome = self.hit(&key)?;
+        }
+        if let Some(outcome) = outcome {
+            // An image tells of the key that holds more often, whichever one was a hit here: so its configuration is
+            // the same with a cache and without.
+            let more = if self.build.request.inline_cache { second(self)? } else { None };
+            self.note(more.as_ref().map_or(&key, |it| &it.0), &outcome);
             return Ok((outcome, true));
         }
         let mut keys = vec![key];
         let mut more = None;
         if let Some((second, found)) = second(self)? {
-            if !self.build.no_cache[self.index]
-                && let Some(made) = cache::find(self.store, &second)?
-                && let Some(outcome) = self.hit(&second)?
-            {
-                cache::keep(self.store, &keys, what, &made, None)?;
+            if let Some(outcome) = self.hit(&second)? {
+                // What only an image has told is not written down: see `inline`.
+                if let Some(made) = cache::find(self.store, &second)? {
+                    cache::keep(self.store, &keys, what, &made, None)?;
+                }
+                self.note(&second, &outcome);
                 return Ok((outcome, true));
             }
             keys.push(second);
             more = Some(found);
         }
         let created = self.build.request.epoch.unwrap_or_else(now);
-        let Some(fresh) = work(self, more)? else {
+        let told = keys[keys.len() - 1].clone();
+        let outcome = if let Some(fresh) = work(self, more)? {
+            self.push(fresh, Purpose { keys, what, claim }, created)?;
+            Outcome { created, layer: true }
+        } else {
             let made = Made { chain: self.built.stack.top().cloned(), layer: None, created };
             cache::keep(self.store, &keys, what, &made, None)?;
-            return Ok((Outcome { created, layer: false }, false));
+            Outcome { created, layer: false }
         };
-        self.push(fresh, Purpose { keys, what, claim: Some(claim) }, created)?;
-        Ok((Outcome { created, layer: true }, false))
+        self.note(&told, &outcome);
+        Ok((outcome, false))
     }
 
     fn push(&mut self, fresh: Fresh, purpose: Purpose<'_>, created: i64) -> Result<()> {

@@ -34,7 +34,8 @@ pub struct Build {
     /// Name of the image; several times for several
     #[arg(short, long, value_name = "NAME")]
     pub tag: Vec<String>,
-    /// Value of an ARG; NAME alone takes it from the caller's environment
+    /// Value of an ARG; NAME alone takes it from the caller's environment. `BUILDKIT_INLINE_CACHE=1` has the image tell of
+    /// its steps, for `--cache-from`
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub build_arg: Vec<String>,
     /// Stage that is wanted, by its name or number [default: the last]
@@ -77,8 +78,9 @@ pub struct Build {
     /// How to show what is done; it goes to the standard error
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub progress: ProgressKind,
-    /// Image whose layers may be used: it is fetched if it is not here, and used where its configuration says how
-    #[arg(long, value_name = "IMAGE")]
+    /// Image whose layers stand for the steps that made them, fetched if it is not here. It has to be built with
+    /// `--build-arg BUILDKIT_INLINE_CACHE=1`, and decides what those steps come to: name only images that you trust
+    #[arg(long, value_name = "IMAGE[,IMAGE]|type=registry,ref=IMAGE")]
     pub cache_from: Vec<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE")]

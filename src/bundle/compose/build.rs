@@ -130,7 +130,7 @@ fn words(
         };
         add("ulimit", &format!("{name}={soft}:{hard}"));
     }
-    build.cache_from.iter().for_each(|it| add("cache-from", it.strip_prefix("type=registry,ref=").unwrap_or(it)));
+    build.cache_from.iter().for_each(|it| add("cache-from", it));
     if !build.cache_to.is_empty() {
         bail!("cache_to: what a build keeps is in the store and nowhere else: leave it away");
     }

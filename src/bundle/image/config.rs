@@ -116,6 +116,14 @@ fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'d
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
+/// The name of a layer together with all below it (image-spec, config.md, "Layer ChainID").
+pub fn chain_id(below: Option<&Digest>, diff_id: &Digest) -> Digest {
+    match below {
+        Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
+        None => diff_id.clone(),
+    }
+}
+
 impl ImageConfig {
     /// Parses a configuration that belongs to a manifest with `layers` layers.
     pub fn parse(bytes: &[u8], layers: usize) -> Result<Self> {
@@ -133,15 +141,11 @@ impl ImageConfig {
         Ok(config)
     }
 
-    /// The names of each layer together with all below it (image-spec, config.md, "Layer ChainID").
+    /// The chain id of each layer.
     pub fn chain_ids(&self) -> Vec<Digest> {
         let mut chain: Vec<Digest> = Vec::new();
         for diff_id in &self.rootfs.diff_ids {
-            let next = match chain.last() {
-                Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
-                None => diff_id.clone(),
-            };
-            chain.push(next);
+            chain.push(chain_id(chain.last(), diff_id));
         }
         chain
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use crate::build::expand;
+use crate::build::{expand, inline};
 use crate::image::manifest::Platform;
 
 /// Variables that RUN gets when the command line has them, without an ARG, and that change no cache key.
@@ -88,7 +88,7 @@ impl Args {
                 || declared.contains(name)
                 || PROXIES.contains(&name)
                 || self.predefined.contains_key(name)
-                || name == "SOURCE_DATE_EPOCH"
+                || [inline::ARG, "SOURCE_DATE_EPOCH"].contains(&name)
         };
         self.given.keys().map(String::as_str).filter(|it| !known(it)).collect()
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::action::{Action, flags_of};
 use super::args::Args;
 use crate::build::dockerfile::{Command, Health, Instruction, Kind};
-use crate::build::expand;
+use crate::build::{expand, inline};
 use crate::container::spec;
 use crate::image::config::{Execution, ImageConfig};
 
@@ -31,8 +31,9 @@ pub struct State {
 impl State {
     /// Of a base image's configuration. ONBUILD is left in it for who asks: see [`State::take_triggers`].
     pub fn new(mut config: ImageConfig, escape: char) -> Self {
-        // What Docker's own images say of the container that they were made of.
-        for gone in ["container", "container_config", "docker_version", "parent", "id"] {
+        // What Docker's own images say of the container that they were made of, and what the image's build has left for
+        // builds of the same.
+        for gone in ["container", "container_config", "docker_version", "parent", "id", inline::FIELD] {
             config.rest.remove(gone);
         }
         Self { config, args: Vec::new(), command_set: false, escape }
