@@ -209,7 +209,9 @@ services:
     volumes: ['v:/v:ro', './b:/b']
     depends_on: [b]
     deploy: {resources: {limits: {cpus: '0.5', memory: 64m}}}
-  b: {image: it, scale: 0}
+    secrets: [{source: s, mode: 0440}, {source: s, target: all, mode: '7777'}, {source: s, target: none, mode: 0}]
+    configs: [{source: c, mode: 288}]
+  b: {image: it, scale: 0, volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 0o1777}}]}
 volumes: {v: }
 ",
     );
@@ -219,11 +221,18 @@ volumes: {v: }
     assert_eq!(text, again);
     assert_eq!(it.config(&[])["services"]["a"]["command"], json!(["echo", "$$HOME", "a$$b"]));
     let hashes = it.run(&["config", "--hash", "*"]).ok().out;
+secrets: {s: {file: ./s}}
+configs: {c: {file: ./c}}
     assert_eq!(hashes.lines().count(), 2);
     assert_eq!(it.run(&["config", "--hash", "b"]).ok().out, hashes.lines().nth(1).unwrap().to_owned() + "\n");
+    it.write("s", "s");
+    it.write("c", "c");
     assert_eq!(it.run(&["config", "--services", "b"]).ok().out, "b\n");
     assert_eq!(it.run(&["config", "--volumes"]).ok().out, "v\n");
     assert!(it.run(&["config", "--no-interpolate"]).ok().out.contains("${X:-"));
     it.run(&["config", "-o", "out.yaml"]).ok();
+    let modes: Vec<&str> =
+        text.lines().filter_map(|it| it.trim_start_matches([' ', '-']).strip_prefix("mode: ")).collect();
+    assert_eq!(modes, [r#""0440""#, r#""0440""#, r#""07777""#, r#""00""#, r#""01777""#], "{text}");
     assert_eq!(std::fs::read_to_string(it.dir.join("out.yaml")).unwrap(), text);
 }

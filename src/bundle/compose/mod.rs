@@ -27,7 +27,7 @@ mod merge;
 pub mod model;
 mod paths;
 pub mod plan;
-mod schema;
+pub mod schema;
 pub mod site;
 pub mod start;
 pub mod up;

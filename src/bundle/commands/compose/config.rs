@@ -10,6 +10,7 @@ use crate::cli::compose::{Config, ConfigFormat, Which as Flags};
 use crate::compose::create::built_name;
 use crate::compose::load::{Options, load};
 use crate::compose::model::Project;
+use crate::compose::schema::{self, tables};
 use crate::compose::{emit, plan, up};
 use crate::output;
 
@@ -66,6 +67,7 @@ fn shown(project: &Project, chosen: &BTreeSet<String>) -> Value {
     if let Some(services) = document["services"].as_object_mut() {
         services.retain(|name, _| chosen.contains(name));
     }
+    schema::show(&mut document, &tables::FILE);
     // A $ that is meant would be filled in when it is read again.
     escape(&mut document);
     document

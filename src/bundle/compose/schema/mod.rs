@@ -380,6 +380,35 @@ pub fn model(node: &Node, kind: &Kind) -> Result<Json> {
     }
 }
 
+/// A part of the model as people read it, and as [`check`] reads it again: modes are octal.
+pub fn show(value: &mut Json, kind: &Kind) {
+    match (kind, value) {
+        (Kind::Mode, value) => {
+            if let Some(mode) = value.as_u64() {
+                *value = format!("0{mode:o}").into();
+            }
+        }
+        (Kind::List(of, _) | Kind::OneOrMany(of) | Kind::Short(_, of, _), Json::Array(items)) => {
+            for it in items {
+                show(it, of);
+            }
+        }
+        (Kind::Map(of) | Kind::Named(of), Json::Object(map)) => {
+            for it in map.values_mut() {
+                show(it, of);
+            }
+        }
+        (Kind::Object(fields) | Kind::ShortObject(_, fields), Json::Object(map)) => {
+            for field in *fields {
+                if let Some(value) = map.get_mut(field.name) {
+                    show(value, &field.kind);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// How many letters one word is from another (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
