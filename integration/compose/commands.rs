@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::bed::{Project, kill, until};
+use crate::bed::{Done, Project, kill, until};
 
 const THREE: &str = "
 services:
@@ -13,6 +13,29 @@ services:
   b: {image: it, command: sh -c 'trap \"exit 5\" TERM; while :; do sleep 0.05; done', depends_on: {a: {condition: service_started, restart: true}}}
   c: {image: it, command: sleep 1000, stop_grace_period: 0s, profiles: [extra], stdin_open: true}
 ";
+
+#[test]
+fn files_of_a_project_are_told_with_their_whole_paths() {
+    let it = Project::new("whole-paths", "services: {a: {image: it, command: sleep 1000, stop_grace_period: 0s}}\n");
+    it.write("sub/more.yaml", "services: {a: {labels: {x: y}}}\n");
+    let listed = || {
+        let mut command = it.command(&["ls", "--format", "{{.ConfigFiles}}"]);
+        Done::of(command.current_dir("/"), &["ls"]).ok().out
+    };
+    let dir = it.dir.display();
+    it.run(&["-f", "./compose.yaml", "-f", "sub/../sub/more.yaml", "up", "-d"]).ok();
+    assert_eq!(listed(), format!("{dir}/compose.yaml,{dir}/sub/more.yaml\n"));
+    it.run(&["down"]).ok();
+    it.with(&[("COMPOSE_FILE", "./compose.yaml")], &["up", "-d"]).ok();
+    assert_eq!(listed(), format!("{dir}/compose.yaml\n"));
+    it.run(&["down"]).ok();
+    let mut command = it.command(&["-f", "-", "up", "-d"]);
+    let file = std::fs::File::open(it.dir.join("compose.yaml")).unwrap();
+    Done::of(command.stdin(file), &["up"]).ok();
+    assert_eq!(listed(), "-\n");
+    it.run(&["down"]).ok();
+    it.is_clean();
+}
 
 #[test]
 fn containers_are_looked_at_and_looked_after() {

@@ -96,6 +96,9 @@ pub fn load(options: &Options) -> Result<Project> {
         let listed = environment.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
         listed.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
     } else {
+    // Told to who asks later, from another directory.
+    let whole = |it: &String| paths::absolute(&here.join(it).to_string_lossy(), &here, None);
+    let files = files.iter().map(|it| if it == "-" { Ok(it.clone()) } else { whole(it) }).collect::<Result<_>>()?;
         options.profiles.clone()
     };
     complete(Project {
