@@ -58,6 +58,14 @@ fn every_error_has_its_line() {
             "compose.yaml:4:14: services.a.extends: compose.yaml has no service \"b\"",
         ),
         ("services:\n  a:\n    image: it\n    env_file: none\n", "compose.yaml:4:5: services.a.env_file"),
+        (
+            "services:\n  a:\n    image: it\n    env_file: /dev/zero\n",
+            "compose.yaml:4:5: services.a.env_file: reading /dev/zero: it has more than 4194304 bytes",
+        ),
+        (
+            "services:\n  a:\n    image: it\n    label_file: /dev/zero\n",
+            "compose.yaml:4:5: services.a.label_file: /dev/zero: it has more than 4194304 bytes",
+        ),
         ("services: {}\n", "there are no services"),
         ("", "the file is empty"),
         ("services:\n  a b: {image: it}\n", "a name has letters"),
@@ -213,26 +221,26 @@ services:
     configs: [{source: c, mode: 288}]
   b: {image: it, scale: 0, volumes: [{type: tmpfs, target: /t, tmpfs: {mode: 0o1777}}]}
 volumes: {v: }
+secrets: {s: {file: ./s}}
+configs: {c: {file: ./c}}
 ",
     );
+    it.write("s", "s");
+    it.write("c", "c");
     let text = it.run(&["config"]).ok().out;
     it.write("again/compose.yaml", &text);
     let again = it.run(&["-p", "p", "-f", "again/compose.yaml", "config"]).ok().out;
     assert_eq!(text, again);
+    let modes: Vec<&str> =
+        text.lines().filter_map(|it| it.trim_start_matches([' ', '-']).strip_prefix("mode: ")).collect();
+    assert_eq!(modes, [r#""0440""#, r#""0440""#, r#""07777""#, r#""00""#, r#""01777""#], "{text}");
     assert_eq!(it.config(&[])["services"]["a"]["command"], json!(["echo", "$$HOME", "a$$b"]));
     let hashes = it.run(&["config", "--hash", "*"]).ok().out;
-secrets: {s: {file: ./s}}
-configs: {c: {file: ./c}}
     assert_eq!(hashes.lines().count(), 2);
     assert_eq!(it.run(&["config", "--hash", "b"]).ok().out, hashes.lines().nth(1).unwrap().to_owned() + "\n");
-    it.write("s", "s");
-    it.write("c", "c");
     assert_eq!(it.run(&["config", "--services", "b"]).ok().out, "b\n");
     assert_eq!(it.run(&["config", "--volumes"]).ok().out, "v\n");
     assert!(it.run(&["config", "--no-interpolate"]).ok().out.contains("${X:-"));
     it.run(&["config", "-o", "out.yaml"]).ok();
-    let modes: Vec<&str> =
-        text.lines().filter_map(|it| it.trim_start_matches([' ', '-']).strip_prefix("mode: ")).collect();
-    assert_eq!(modes, [r#""0440""#, r#""0440""#, r#""07777""#, r#""00""#, r#""01777""#], "{text}");
     assert_eq!(std::fs::read_to_string(it.dir.join("out.yaml")).unwrap(), text);
 }

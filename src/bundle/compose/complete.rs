@@ -169,7 +169,7 @@ fn labels(service: &mut Json) -> Result<()> {
     let mut all = Map::new();
     for file in files {
         let path = file.as_str().unwrap_or_default();
-        let read = units::labels(&units::lines_of(path)?).with_context(|| path.to_owned())?;
+        let read = units::lines_of(path).and_then(|it| units::labels(&it)).with_context(|| path.to_owned())?;
         all.extend(read.into_iter().map(|(key, value)| (key, json!(value))));
     }
     if let Some(Json::Object(own)) = service.get("labels") {

@@ -1,7 +1,6 @@
 //! From the command line to a project: which files there are, what they include and extend, which variables they are
 //! filled with. The one part of the reading that looks at the machine.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +11,7 @@ use super::model::Project;
 use super::schema::{self, tables};
 use super::yaml::{self, Node, Value};
 use super::{interpolate, merge, paths};
+use crate::container::units;
 
 /// What the command line says of the files.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +35,6 @@ const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "
 /// Those that go over them.
 const OVERRIDES: [&str; 4] =
     ["compose.override.yaml", "compose.override.yml", "docker-compose.override.yml", "docker-compose.override.yaml"];
-/// Most bytes of a file.
-const LONGEST: u64 = 4 << 20;
 /// How deep files may include and services extend each other.
 const DEEPEST: usize = 16;
 
@@ -96,11 +94,11 @@ pub fn load(options: &Options) -> Result<Project> {
         let listed = environment.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
         listed.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
     } else {
+        options.profiles.clone()
+    };
     // Told to who asks later, from another directory.
     let whole = |it: &String| paths::absolute(&here.join(it).to_string_lossy(), &here, None);
     let files = files.iter().map(|it| if it == "-" { Ok(it.clone()) } else { whole(it) }).collect::<Result<_>>()?;
-        options.profiles.clone()
-    };
     complete(Project {
         name,
         directory,
@@ -147,22 +145,13 @@ fn find(from: &Path) -> Result<Vec<String>> {
 /// A file's bytes as text, not too many of them.
 pub fn bounded(path: &Path) -> Result<String> {
     let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    text_of(file).with_context(|| format!("reading {}", path.display()))
-}
-
-fn text_of(from: impl Read) -> Result<String> {
-    let mut bytes = Vec::new();
-    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        bail!("it has more than {LONGEST} bytes");
-    }
-    String::from_utf8(bytes).ok().context("it is no UTF-8 text")
+    units::text_of(file).with_context(|| format!("reading {}", path.display()))
 }
 
 /// A file as a tree. People are told of it by the name that they gave.
 fn read(file: &str, here: &Path) -> Result<Node> {
     if file == "-" {
-        let text = text_of(std::io::stdin().lock()).context("reading the standard input")?;
+        let text = units::text_of(std::io::stdin().lock()).context("reading the standard input")?;
         return yaml::parse("-", &text);
     }
     let path = here.join(file);

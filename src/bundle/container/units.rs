@@ -1,9 +1,14 @@
 //! What people write for amounts, environments and limits, read strictly: a value that is not understood is
 //! an error before anything is made.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+/// Most bytes of a file that a person has written.
+const LONGEST: u64 = 4 << 20;
 
 /// Bytes: a number with an optional unit `b`, `k`, `m`, `g`, `t` (powers of 1024), with or without `ib`/`b` behind it.
 pub fn bytes(text: &str) -> Result<u64> {
@@ -99,9 +104,19 @@ pub fn ulimit(text: &str) -> Result<(String, u64, u64)> {
     Ok((format!("RLIMIT_{}", name.to_uppercase()), soft, hard))
 }
 
+/// What a person has written, not too much of it.
+pub fn text_of(from: impl Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        bail!("it has more than {LONGEST} bytes");
+    }
+    String::from_utf8(bytes).ok().context("it is no UTF-8 text")
+}
+
 /// The lines of a file of variables or labels; `#` begins a comment line.
 pub fn lines_of(path: &str) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)?;
+    let text = text_of(File::open(path)?)?;
     let lines = text
         .lines()
         .map(|line| line.trim_start().trim_end_matches('\r'))
