@@ -205,4 +205,30 @@ mod tests {
         text("$B ${C} ${D:-} $A", &look_up, &mut |it| heard.push(it.to_owned())).unwrap();
         assert_eq!(heard, ["B", "C"]);
     }
+
+    /// Whatever the text is, the answer is a text or an error; with each $ doubled it is the text itself.
+    #[test]
+    fn random_text_never_panics() {
+        let words =
+            ["$", "{", "}", "A", "B", "_x1", "EMPTY", ":", "-", "+", "?", "1", " ", "é", "\0", "\n", "${", "$$"];
+        let mut seed = 7_u64;
+        for _ in 0..50_000 {
+            let mut given = String::new();
+            for _ in 0..15 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                given += words[(seed >> 33) as usize % words.len()];
+            }
+            let _ = fill(&given);
+            assert_eq!(fill(&given.replace('$', "$$")).unwrap(), given);
+        }
+        // Long ones end in time, too.
+        let begin = std::time::Instant::now();
+        for part in ["$", "$$", "${", "}", "${A}", "${B:-", "${B:-}", "$A"] {
+            let long = part.repeat((256 << 10) / part.len());
+            let _ = fill(&long);
+            let _ = fill(&("${B:-".repeat(DEEPEST) + &long + &"}".repeat(DEEPEST)));
+        }
+        let took = begin.elapsed();
+        assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+    }
 }

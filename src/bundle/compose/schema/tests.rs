@@ -159,3 +159,57 @@ fn lines_have_words() {
         assert!(words(line).is_err(), "{line}");
     }
 }
+
+/// Whatever a field is said to be, the answer is a model or an error with a place.
+#[test]
+fn random_values_never_panic() {
+    let super::Kind::Object(fields) = &SERVICE else { panic!("a service is an object") };
+    let words = [
+        "a",
+        "1",
+        "-",
+        ":",
+        "/",
+        "=",
+        ".",
+        ",",
+        " ",
+        "[",
+        "]",
+        "0",
+        "99999999999",
+        "~",
+        "@",
+        "tcp",
+        "é",
+        "$",
+        "#",
+        "\"",
+        "s",
+    ];
+    let (mut seed, mut models) = (7_u64, 0);
+    for field in *fields {
+        for _ in 0..50 {
+            let mut value = String::new();
+            for _ in 0..5 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                value += words[(seed >> 33) as usize % words.len()];
+            }
+            let name = field.name;
+            for text in [
+                format!("{name}: '{value}'"),
+                format!("{name}: ['{value}']"),
+                format!("{name}: {{'{value}': '{value}'}}"),
+                format!("{name}: [{{'{value}': ['{value}']}}]"),
+                format!("{name}: {{a: {{'{value}': [['{value}']]}}}}"),
+                format!("{name}: {value}"),
+            ] {
+                match service(&text) {
+                    Ok(_) => models += 1,
+                    Err(error) => assert!(format!("{error:#}").starts_with("f:"), "{text}: {error:#}"),
+                }
+            }
+        }
+    }
+    assert!(models > 1000, "only {models} values were good: the words are the wrong ones");
+}

@@ -191,6 +191,8 @@ struct Open {
     anchor: usize,
     /// The key whose value comes next.
     key: Option<(String, Place)>,
+    /// The lines of the keys that are there: a mapping may have very many.
+    lines: HashMap<String, usize>,
     /// What `<<` brings in.
     merged: Vec<Node>,
 }
@@ -255,7 +257,7 @@ impl Builder {
             Event::MappingStart(anchor, tag) => self.begin(at, Value::Map(Vec::new()), anchor, tag.as_deref())?,
             Event::SequenceEnd | Event::MappingEnd => {
                 let done = self.open.pop().context("an end without a beginning")?;
-                let node = with_merged(done.node, done.merged);
+                let node = with_merged(done.node, done.lines, done.merged);
                 if done.anchor != 0 {
                     self.anchors.insert(done.anchor, node.clone());
                 }
@@ -281,7 +283,7 @@ impl Builder {
         }
         let special = special(tag, &mut false)?;
         let node = Node { at: at.clone(), value, special };
-        self.open.push(Open { node, anchor, key: None, merged: Vec::new() });
+        self.open.push(Open { node, anchor, key: None, lines: HashMap::new(), merged: Vec::new() });
         Ok(())
     }
 
@@ -318,8 +320,8 @@ impl Builder {
             }
             return Ok(());
         }
-        if let Some(first) = entries.iter().find(|it| it.key == key) {
-            bail!("the key {key:?} is given twice, first in line {}", first.at.line);
+        if let Some(first) = open.lines.insert(key.clone(), at.line) {
+            bail!("the key {key:?} is given twice, first in line {first}");
         }
         entries.push(Entry { key, at, value: node });
         Ok(())
@@ -327,11 +329,11 @@ impl Builder {
 }
 
 /// What `<<` brings in gives way to the mapping's own keys, and later ones to earlier ones.
-fn with_merged(mut node: Node, merged: Vec<Node>) -> Node {
+fn with_merged(mut node: Node, mut lines: HashMap<String, usize>, merged: Vec<Node>) -> Node {
     if let Value::Map(entries) = &mut node.value {
         for from in merged {
             for entry in from.entries() {
-                if !entries.iter().any(|it| it.key == entry.key) {
+                if lines.insert(entry.key.clone(), entry.at.line).is_none() {
                     entries.push(entry.clone());
                 }
             }

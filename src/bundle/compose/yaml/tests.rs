@@ -62,3 +62,84 @@ fn tags_of_merging() {
     assert_eq!(root.get("b").unwrap().special, Some(Special::Override));
     assert_eq!(root.get("c").unwrap().value, Value::Scalar { text: "5".into(), plain: false });
 }
+
+/// Whatever the text is, the answer is a tree that is not too large, or an error with a place.
+#[test]
+fn random_text_never_panics() {
+    let words = [
+        "a",
+        "b: ",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "&x ",
+        "*x",
+        "<<: ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "? ",
+        ": ",
+        "'",
+        "\"",
+        "\\",
+        "|",
+        ">-",
+        "2",
+        "!reset ",
+        "!override ",
+        "!!str ",
+        "!<",
+        "%YAML 1.2",
+        "---",
+        "...",
+        "#",
+        " ",
+        "\t",
+        "~",
+        "é",
+        "\r",
+        "\u{feff}",
+        "\0",
+        "$",
+        "@",
+    ];
+    let (mut seed, mut trees) = (7_u64, 0);
+    for _ in 0..20_000 {
+        let mut text = String::new();
+        for _ in 0..25 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text += words[(seed >> 33) as usize % words.len()];
+        }
+        match parse("f", &text) {
+            Ok(root) => {
+                trees += 1;
+                let (count, deep) = root.size();
+                assert!(count <= MOST_NODES && deep <= DEEPEST + 1, "{text:?}");
+            }
+            Err(error) => assert!(format!("{error:#}").starts_with("f:"), "{text:?}: {error:#}"),
+        }
+    }
+    assert!(trees > 200, "only {trees} texts were good: the words are the wrong ones");
+}
+
+/// As much as a file may hold takes no time that a person would notice, whatever its shape is.
+#[test]
+fn the_largest_files_end_in_time() {
+    let begin = std::time::Instant::now();
+    let keys = |count: usize| (0..count).map(|it| format!("  k{it}: 1\n")).collect::<String>();
+    for text in [
+        format!("a:\n{}", keys(49_000)),
+        format!("a: &a\n{}b:\n  <<: *a\n  x: 1\n", keys(33_000)),
+        format!("a: &a {{x: 1}}\nb: {{<<: [{}]}}\n", "*a,".repeat(30_000)),
+        format!("a: &a []\nb: [{}]\n", "*a,".repeat(90_000)),
+    ] {
+        let root = parse("f", &text);
+        assert!(root.is_ok(), "{:#}", root.unwrap_err());
+    }
+    let took = begin.elapsed();
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+}
