@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::interpolate;
+use super::interpolate::{self, LONGEST};
 
 /// Variables by name.
 pub type Variables = BTreeMap<String, String>;
@@ -13,6 +13,7 @@ pub type Variables = BTreeMap<String, String>;
 /// without `=` takes its value from there, or is left out. With `raw` nothing is quoted and nothing filled in.
 pub fn parse(text: &str, raw: bool, look_up: interpolate::Lookup<'_>) -> Result<Variables> {
     let mut variables = Variables::new();
+    let mut size = 0;
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let told = || format!("line {}", number + 1);
@@ -33,6 +34,11 @@ pub fn parse(text: &str, raw: bool, look_up: interpolate::Lookup<'_>) -> Result<
         check(name).with_context(told)?;
         let known = |it: &str| look_up(it).or_else(|| variables.get(it).cloned());
         let value = if raw { value.to_owned() } else { read(value, &mut lines, &known).with_context(told)? };
+        // A line may double what the one above it has.
+        size += value.len();
+        if size > LONGEST {
+            bail!("line {}: more than {LONGEST} bytes of values, with what variables stand for", number + 1);
+        }
         variables.insert(name.to_owned(), value);
     }
     Ok(variables)
@@ -57,12 +63,15 @@ fn read<'a>(
         return interpolate::text(value[..end].trim_end(), look_up, &mut |_| {});
     };
     let mut text = value[1..].to_owned();
+    // What is escaped at a line's end is the end itself: each line is looked through for itself.
+    let mut begin = 0;
     let end = loop {
-        if let Some(end) = end_of(&text, quote) {
-            break end;
+        if let Some(end) = end_of(&text[begin..], quote) {
+            break begin + end;
         }
         let (_, more) = lines.next().with_context(|| format!("a {quote} without its second one"))?;
         text.push('\n');
+        begin = text.len();
         text += more;
     };
     let behind = text[end + 1..].trim_start();
@@ -148,5 +157,43 @@ mod tests {
             let error = format!("{:#}", parse(text, false, &|_| None).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");
         }
+    }
+
+    /// Whatever the text is, the answer is variables or an error with a line.
+    #[test]
+    fn random_text_never_panics() {
+        let words =
+            ["A", "B", "=", "$", "{", "}", "\"", "'", "\\", "\n", " ", "#", "export ", "é", "\r", "\0", "1", ":-"];
+        let (mut seed, mut good) = (7_u64, 0);
+        for _ in 0..20_000 {
+            let mut text = "A=".to_owned();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text += words[(seed >> 33) as usize % words.len()];
+            }
+            match parse(&text, false, &|_: &str| None) {
+                Ok(_) => good += 1,
+                Err(error) => assert!(format!("{error:#}").starts_with("line "), "{text:?}: {error:#}"),
+            }
+            let _ = parse(&text, true, &|_: &str| None);
+        }
+        assert!(good > 1000, "only {good} texts were good: the words are the wrong ones");
+    }
+
+    #[test]
+    fn large_files_end_in_time() {
+        let begin = std::time::Instant::now();
+        let read = |text: &str| parse(text, false, &|_: &str| None);
+        let lines = "x\n".repeat(200_000);
+        assert_eq!(read(&format!("A=\"{lines}\"")).unwrap()["A"].len(), lines.len());
+        for text in [format!("A={}\n", "a".repeat(1000)) + &"A=$A$A\n".repeat(40), {
+            let more: String = (0..100_000).map(|it| format!("B{it}=$A\n")).collect();
+            format!("A={}\n{more}", "a".repeat(100_000))
+        }] {
+            let error = format!("{:#}", read(&text).unwrap_err());
+            assert!(error.contains("more than 4194304 bytes of values") && error.len() < 200, "{error}");
+        }
+        let took = begin.elapsed();
+        assert!(took < std::time::Duration::from_secs(10), "{took:?}");
     }
 }

@@ -6,6 +6,8 @@ use super::yaml::{Node, Value};
 
 /// How deep a default may hold further variables.
 const DEEPEST: usize = 16;
+/// Most bytes that a text becomes: as many as a file may have.
+pub const LONGEST: usize = 4 << 20;
 
 /// Gives the value of a variable.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -69,6 +71,9 @@ impl Filling<'_, '_> {
                 }
                 out += &self.value(name);
                 rest = &behind[name.len()..];
+            }
+            if out.len() > LONGEST {
+                bail!("a text of more than {LONGEST} bytes, with what variables stand for");
             }
         }
         Ok(out + rest)
@@ -197,6 +202,9 @@ mod tests {
             assert!(error.contains(words), "{given}: {error}");
         }
         assert!(fill(&("${B:-".repeat(40) + &"}".repeat(40))).is_err());
+        let long = |_: &str| Some("a".repeat(1 << 20));
+        let error = text(&"$A".repeat(1000), &long, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains("more than 4194304 bytes"), "{error}");
     }
 
     #[test]
