@@ -2,6 +2,7 @@
 //! only, since standard error is the container's. Everything below is a [`tracing`] event, and a
 //! subscriber exists only when it was asked for.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -39,10 +40,10 @@ pub fn error(message: &str) {
     to_file("error", &line);
 }
 
-/// The command goes on.
-pub fn warn(message: &str) {
-    if LOG.get().is_some_and(|log| log.level >= LogLevel::Warn) {
-        to_file("warning", &one_line(message));
+/// The command goes on. Nothing is put into words where nobody reads it.
+pub fn warn(message: impl Display) {
+    if LOG.get().is_some_and(|log| log.level >= LogLevel::Warn && log.path.is_some()) {
+        to_file("warning", &one_line(&message.to_string()));
     }
 }
 

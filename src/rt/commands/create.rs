@@ -54,7 +54,8 @@ pub(super) fn make<T>(
     // Taking them apart at the end would copy their pages, which init shares, for nothing.
     let spec = ManuallyDrop::new(prepare::good_document(&text)?);
     let (host, manager) = prepare::host(&spec, common.cgroup_manager)?;
-    let mut problems = Problems::default();
+    let host = ManuallyDrop::new(host);
+    let mut problems = ManuallyDrop::new(Problems::default());
     let plan = ManuallyDrop::new(plan(&spec, &request, &host, &mut problems));
     prepare::settle(&problems)?;
     tracing::debug!("planned {} steps below the root", plan.steps.len());

@@ -34,7 +34,7 @@ pub(super) fn delete(root: &Path, args: &cli::Delete) -> Result<()> {
         // the directory.
         other => {
             if let Some(Err(error)) = other {
-                log::warn(&format!("{error:#}"));
+                log::warn(format_args!("{error:#}"));
             }
             State::default()
         }

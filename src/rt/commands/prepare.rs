@@ -60,7 +60,7 @@ pub(super) fn settle(problems: &Problems) -> Result<()> {
 /// The same for another document than config.json.
 pub(super) fn settle_at(place: &str, problems: &Problems) -> Result<()> {
     for warning in problems.0.iter().filter(|p| p.kind == crate::config::problem::Kind::Warning) {
-        log::warn(&warning.to_string());
+        log::warn(warning);
     }
     let mut fatal = problems.fatal();
     let Some(first) = fatal.next() else { return Ok(()) };

@@ -93,7 +93,7 @@ pub fn remove(entry: Entry, state: &State<'_>) -> Result<()> {
     for (index, poststop) in state.poststop.iter().enumerate() {
         // runtime.md, step 13: a warning, and the next ones run.
         if let Err(error) = hook::run(poststop, &json, None) {
-            log::warn(&format!("/hooks/poststop/{index}: {} {error:#}", poststop.path));
+            log::warn(format_args!("/hooks/poststop/{index}: {} {error:#}", poststop.path));
         }
     }
     Ok(())

@@ -60,7 +60,9 @@ fn parent(plan: &Plan<'_>, lines: &mut Lines) {
     lines.parent("write", "state.json");
     let namespaces = &plan.namespaces;
     for step in &plan.steps {
-        if let Step::Mount(Mount { what: What::Bind { source, early: true, .. }, .. }) = step {
+        if let Step::Mount(mount) = step
+            && let What::Bind { source, early: true, .. } = &mount.what
+        {
             lines.parent("open", format!("{source} for a bind mount"));
         }
     }

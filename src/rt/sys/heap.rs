@@ -89,13 +89,15 @@ impl State {
     #[inline(never)]
     fn take(&mut self, room: usize, align: usize) -> *mut u8 {
         let first = &mut self.free[class(room)];
-        if !first.is_null() && (*first as usize).is_multiple_of(align) {
+        if !first.is_null() && *first as usize & (align - 1) == 0 {
             let block = *first;
             // SAFETY: a free block holds the address of the next one.
             *first = unsafe { *block } as *mut usize;
             return block.cast();
         }
-        let start = self.next.next_multiple_of(align.max(GRAIN));
+        // An alignment is a power of two (`Layout`): a mask does what a division would.
+        let align = align.max(GRAIN);
+        let start = (self.next + align - 1) & !(align - 1);
         if start + room > self.end {
             return self.more(room, align);
         }
