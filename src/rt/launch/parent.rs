@@ -156,12 +156,13 @@ fn start<'p>(
         let cloned = steps.step("clone", || {
             sys::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(|error| not_cloned(plan, into.is_some(), error))
         })?;
-        let start_time = Some(before).filter(|before| is_ours && *before == clock_ticks());
         if matches!(cloned, sys::Cloned::Child) {
             // Only the parent goes back; the child closes the descriptors with all others.
             std::mem::forget(own);
+            (cloned, None)
+        } else {
+            (cloned, Some(before).filter(|before| is_ours && *before == clock_ticks()))
         }
-        (cloned, start_time)
     };
     let (mut pid, mut pidfd) = match cloned {
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),

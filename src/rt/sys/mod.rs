@@ -8,6 +8,8 @@ pub mod entry;
 pub mod error;
 pub mod file;
 mod heap;
+#[cfg(any(test, all(target_arch = "x86_64", target_env = "musl")))]
+mod memory;
 pub mod proc;
 pub mod signals;
 
