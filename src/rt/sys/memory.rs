@@ -46,24 +46,24 @@ unsafe fn copy_short(to: *mut u8, from: *const u8, length: usize) {
                 store(length - 16, last);
             }
             33..=64 => {
-                let (a, b, y, z) = (load(0), load(16), load(length - 32), load(length - 16));
-                store(0, a);
-                store(16, b);
-                store(length - 32, y);
-                store(length - 16, z);
+                let first = (load(0), load(16));
+                let last = (load(length - 32), load(length - 16));
+                store(0, first.0);
+                store(16, first.1);
+                store(length - 32, last.0);
+                store(length - 16, last.1);
             }
             _ => {
-                let (a, b, c, d) = (load(0), load(16), load(32), load(48));
-                let (w, x) = (load(length - 64), load(length - 48));
-                let (y, z) = (load(length - 32), load(length - 16));
-                store(0, a);
-                store(16, b);
-                store(32, c);
-                store(48, d);
-                store(length - 64, w);
-                store(length - 48, x);
-                store(length - 32, y);
-                store(length - 16, z);
+                let first = (load(0), load(16), load(32), load(48));
+                let last = (load(length - 64), load(length - 48), load(length - 32), load(length - 16));
+                store(0, first.0);
+                store(16, first.1);
+                store(32, first.2);
+                store(48, first.3);
+                store(length - 64, last.0);
+                store(length - 48, last.1);
+                store(length - 32, last.2);
+                store(length - 16, last.3);
             }
         }
     }
