@@ -197,6 +197,27 @@ fn guest() {
     assert!(text.contains("ok 1 ") && !text.contains("not ok"), "{text}");
 }
 
+/// What ships is one static file, small, with what the usual commands execute side by side (`src/rt/order.ld`).
+#[test]
+fn the_binary() {
+    let path = std::env::var("RT_BINARY").unwrap_or_else(|_| suite("contrib/build", &[]).trim().to_owned());
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert!(size <= 2_500_000, "{size} bytes");
+    let output = Command::new("readelf").args(["-lSW", &path]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(".text") && !text.contains("INTERP") && !text.contains("DYNAMIC"), "{text}");
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap().stdout;
+    let targets = format!("{}/lib/rustlib", String::from_utf8_lossy(&sysroot).trim());
+    let is_musl =
+        std::fs::read_dir(targets).unwrap().flatten().any(|it| it.file_name().to_string_lossy().ends_with("-musl"));
+    // Names that have gone with another compiler would leave it empty: then integration/bench/order is to be run.
+    let used = text
+        .lines()
+        .find_map(|line| line.split_once(" .text.used "))
+        .map_or(0, |(_, rest)| usize::from_str_radix(rest.split_whitespace().nth(3).unwrap(), 16).unwrap());
+    assert_eq!(used > 300 << 10, is_musl, "{used} bytes of functions in their order");
+}
+
 /// The benchmark works and shows all contenders; what it measures never fails a test.
 #[test]
 fn benchmark() {
