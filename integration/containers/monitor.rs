@@ -1,5 +1,6 @@
 //! What the monitor does beside a container: policies, health, exit statuses; and what happens when it is killed.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -49,8 +50,9 @@ fn policies_start_it_again() {
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(runs("always"), before, "stopped by hand");
     // A change of the policy counts from now on.
-    bed.detached("changed", &[], "sleep 0.3; exit 1");
+    bed.detached("changed", &[], "while [ ! -e /go ]; do sleep 0.02; done; sleep 0.3; exit 1");
     bed.run(&["update", "--restart", "always", "changed"]).ok();
+    bed.run(&["exec", "changed", "touch", "/go"]).ok();
     until("it runs again", || bed.inspect("changed", ".RestartCount") != "0");
     bed.run(&["kill", "changed"]).ok();
     until("it has ended", || bed.inspect("changed", ".State.Status") == "exited");
@@ -200,10 +202,9 @@ fn a_monitor_and_its_container_killed_together() {
         kill("KILL", monitor);
         kill("KILL", pid);
     }
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(bed.status("gone").starts_with("Exited (255)"), "{}", bed.status("gone"));
+    until("its end is seen", || bed.status("gone").starts_with("Exited (255)"));
     assert!(bed.inspect("gone", ".State.Error").contains("monitor was killed"));
-    assert_eq!(bed.status("removed"), "");
+    until("it is removed", || bed.status("removed").is_empty());
     until("its policy has started it", || bed.status("again").starts_with("Up"));
     bed.run(&["start", "gone"]).ok();
     bed.run(&["rm", "-f", "gone", "again"]).ok();
@@ -253,6 +254,27 @@ fn what_should_run_runs_after_the_machines_start() {
     assert_eq!(bed.run(&["up-again"]).ok().out, "always\nunless\nhand\n");
     assert_eq!(bed.run(&["ps", "--format", "{{.Names}}"]).ok().out, "hand\nunless\nalways\n");
     assert_eq!(bed.run(&["up-again"]).ok().out, "");
+}
+
+/// Who has read that it runs finds its lock free, since it has ended meanwhile: nobody's monitor was killed.
+#[test]
+fn it_ends_while_somebody_looks() {
+    let bed = Bed::new("looked-at");
+    bed.detached("it", &[], "while [ ! -e /go ]; do sleep 0.02; done; sleep 0.3; exit 7");
+    let lock = bed.0.path("store/containers").join(bed.inspect("it", ".Id")).join("lock");
+    let calls = bed.0.path("calls");
+    let look = bed.command(&["inspect", "--format", "{{.State.Status}}", "it"]);
+    let mut held = Command::new("strace");
+    held.args(["-f", "-e", "trace=flock", "-e", "inject=flock:delay_enter=2000000", "-P"]).arg(lock);
+    held.arg("-o").arg(&calls).arg(look.get_program()).args(look.get_args());
+    held.envs(look.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let held = held.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    until("it is about to try the lock", || std::fs::read_to_string(&calls).is_ok_and(|it| it.contains("flock(")));
+    bed.run(&["exec", "it", "touch", "/go"]).ok();
+    assert_eq!(String::from_utf8_lossy(&held.wait_with_output().unwrap().stdout), "exited\n");
+    assert!(bed.status("it").starts_with("Exited (7)"), "{}", bed.status("it"));
+    bed.run(&["rm", "it"]).ok();
+    bed.is_clean();
 }
 
 #[test]

@@ -56,8 +56,11 @@ fn settle(tool: &Tool, container: &Container, state: State, lock: File) -> Resul
         return Ok(Some(state));
     }
     if !state.live() {
-        if state.status == Status::Created && state.error.is_none() && State::exists(&container.dir(tool)?) {
-            // Made by `create`, to be started some day.
+        // It has just ended, and its monitor with it.
+        let stays = !container.remove;
+        // Made by `create`, to be started some day.
+        let waits = state.status == Status::Created && state.error.is_none() && State::exists(&container.dir(tool)?);
+        if stays || waits {
             return Ok(Some(state));
         }
         // With --rm: the command or the monitor that would have removed it was killed.
