@@ -1,6 +1,6 @@
 //! `create`, `start`, `stop`, `restart`, `kill`, `pause`, `wait`, `rm`, `rename`, `ps`, `exec`, `attach`, `update`.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bed::{Bed, kill, names, read_until, until};
@@ -275,14 +275,19 @@ fn attach_by_several_and_detach_by_keys() {
 
     // On a terminal: its size, and the keys.
     bed.run(&["run", "-dit", "--name", "tt", "it", "sh"]).ok();
-    let script = format!(
-        "(sleep 0.7; echo 'stty size'; sleep 0.7; printf '\\020\\021'; sleep 1) | BUNDLE_NETWORK=none BUNDLE_ROOT={} BUNDLE_RUNTIME={} script -qec 'stty rows 33 cols 99; {} attach tt; echo left $?' /dev/null",
-        bed.0.text("store"),
-        crate::bed::runtime().unwrap_or_else(|| crate::harness::rt().display().to_string()),
-        crate::harness::bundle().display(),
-    );
-    let seen = sh(&script);
-    assert!(seen.contains("33 99") && seen.contains("left 0"), "{seen}");
+    let line = format!("stty rows 33 cols 99; {} attach tt; echo left $?", crate::harness::bundle().display());
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]);
+    script.envs(bed.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut keyboard = script.stdin.take().unwrap();
+    let mut press = |keys: &[u8]| std::io::Write::write_all(&mut keyboard, keys).unwrap();
+    // A line may come before we are attached. The keys may not: the terminal would take one for its own.
+    press(b"stty size\n");
+    read_until(&mut script, "33 99");
+    press(b"\x10\x11");
+    read_until(&mut script, "left 0");
+    script.wait().unwrap();
     assert!(bed.status("tt").starts_with("Up"));
     assert!(bed.run(&["logs", "tt"]).ok().out.contains("33 99"));
 }

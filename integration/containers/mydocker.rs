@@ -362,8 +362,8 @@ fn a_name_that_is_taken_costs_its_owner_nothing() {
 #[test]
 fn loopback_is_up_without_a_network() {
     let bed = Bed::new("lo");
-    let script = "cat /sys/class/net/lo/flags; (echo asked | nc -l -p 7070 127.0.0.1 >/dev/null) & sleep 0.3; \
-        sleep 0.3 | nc 127.0.0.1 7070; ls /sys/class/net";
+    let script = "cat /sys/class/net/lo/flags; (echo asked | nc -l -p 7070 127.0.0.1 >/dev/null) & \
+        until sleep 0.3 | nc 127.0.0.1 7070; do :; done; ls /sys/class/net";
     for flags in [&[][..], &["--net", "none"]] {
         let out = bed.run(&[&["run", "--rm"], flags, &["it", "sh", "-c", script]].concat()).ok().out;
         // IFF_UP, IFF_LOOPBACK, IFF_RUNNING are 0x49 (netdevice(7)); flags of the file have no IFF_RUNNING.
