@@ -10,7 +10,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long each target is tried where the environment does not say.
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long each target is tried where the environment does not say: seconds of a processor, so that a busy machine
+/// tries no fewer inputs.
 const SECONDS: u64 = 10;
 
 /// No input may take longer, on the slowest of machines.
@@ -85,13 +88,13 @@ pub fn fuzz(seeds: &[&[u8]], target: impl Fn(&[u8])) {
     let time = Duration::from_secs(number("RT_FUZZ_SECONDS").unwrap_or(SECONDS));
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let seed = number("RT_FUZZ_SEED").unwrap_or_else(now);
-    let (start, mut random, mut tries) = (Instant::now(), Random(seed), 0_u64);
+    let (end, mut random, mut tries) = (used() + time, Random(seed), 0_u64);
     // Inputs that came of others are damaged further.
     let mut corpus: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.to_vec()).collect();
     for seed in seeds {
         attempt(&target, seed, 0);
     }
-    while tries == 0 || start.elapsed() < time {
+    while tries == 0 || used() < end {
         let mut input = corpus[random.below(corpus.len())].clone();
         for _ in 0..=random.below(6) {
             damage(&mut input, &corpus, &mut random);
@@ -107,6 +110,12 @@ pub fn fuzz(seeds: &[&[u8]], target: impl Fn(&[u8])) {
         }
     }
     println!("{tries} inputs, seed {seed}");
+}
+
+/// What this thread has had of a processor.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn attempt(target: &impl Fn(&[u8]), input: &[u8], seed: u64) {
