@@ -82,7 +82,11 @@ pub fn follow(tool: &Tool, what: &Follow<'_>, board: &Board) -> Result<u8> {
                 if shown && let Err(error) = logs::print(&own, container, &name, number, &options, printer) {
                     crate::complain(&error);
                 }
-                let status = lifecycle::wait(&own, container).unwrap_or(0);
+                // Of one whose status went with it nothing says that it ended well.
+                let status = lifecycle::wait(&own, container).unwrap_or_else(|error| {
+                    crate::complain(&error);
+                    1
+                });
                 if !stopping.load(Ordering::Relaxed) || shown {
                     printer.say(&name, number, &format!("exited with code {status}"));
                 }
