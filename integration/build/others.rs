@@ -5,6 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::image::{self, Image};
 
+/// The cgroup that the daemon's containers are in.
+fn cgroup() -> String {
+    format!("build-compare-{}", std::process::id())
+}
+
 /// A daemon of Docker's.
 pub struct Docker {
     dir: PathBuf,
@@ -24,6 +29,8 @@ impl Docker {
         command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]);
         command.arg("--add-runtime").arg(format!("tested={}", crate::harness::rt().display()));
         command.args(["--default-runtime", "tested"]);
+        // BuildKit never removes the one above its containers'.
+        command.args(["--cgroup-parent", &format!("/{}", cgroup())]);
         let daemon = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let docker = Self { dir: dir.to_owned(), daemon };
         let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
@@ -72,6 +79,11 @@ impl Drop for Docker {
             if point.starts_with(self.dir.to_str().unwrap()) {
                 let _ = Command::new("umount").args(["-l", point]).status();
             }
+        }
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let ours = hierarchy.path().join(cgroup());
+            let _ = std::fs::remove_dir(ours.join("buildkit"));
+            let _ = std::fs::remove_dir(ours);
         }
     }
 }
