@@ -8,7 +8,7 @@ pub mod entry;
 pub mod error;
 pub mod file;
 mod heap;
-#[cfg(any(test, all(target_arch = "x86_64", target_env = "musl")))]
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
 mod memory;
 pub mod proc;
 pub mod signals;
